@@ -1,0 +1,40 @@
+"""Logs -> journeys with labels, controls and splits."""
+
+from kfp import dsl
+
+from components.base import component
+
+
+@component
+def build_journeys(
+    logs: str,
+    config: str,
+    scheduled_time: str,
+    journeys: dsl.Output[dsl.Dataset],
+    counts: dsl.Output[dsl.Metrics],
+) -> None:
+    """Check the logs against the data contract and cut them into journeys.
+
+    Args:
+        logs: Folder of the logs.
+        config: YAML of all sections; reads `contract` and `journeys`.
+        scheduled_time: Present of a scheduled run (ISO 8601); empty or unexpanded = now.
+        journeys: Folder of touches, journeys and the judge's table.
+        counts: Numbers of journeys, labels, touches and users.
+    """
+    from pathlib import Path
+
+    from components.outputs import log_metrics
+    from components.runtime import moment, step
+    from features import journeys as domain
+    from features.files import read_json
+    from features.reader import open_logs
+    from features.settings import ContractConfig, load_section
+
+    with step():
+        names = load_section(config, "contract", ContractConfig)
+        opened = open_logs(logs, mapping=names.mapping, now=moment(scheduled_time))
+        out = Path(journeys.path)
+        domain.build_journeys(opened, load_section(config, "journeys", domain.JourneyConfig), out)
+        manifest = read_json(out / "manifest.json")
+        log_metrics(counts, {name: manifest[name] for name in ("journeys", "labels", "touches", "users", "censored")})

@@ -1,0 +1,79 @@
+"""DuckDB as every stage uses it: bounded memory, UTC, spilling to a folder that goes away."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+MEMORY_LIMIT = "4GB"
+
+
+def quote(identifier: str) -> str:
+    """`identifier` as a quoted SQL name; values never go into SQL text, they are parameters."""
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+@contextmanager
+def session(
+    *, memory_limit: str = MEMORY_LIMIT, threads: int | None = None, scratch: Path | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Yield an in-memory connection that keeps to `memory_limit` and spills to a folder under `scratch`."""
+    with (
+        tempfile.TemporaryDirectory(prefix="alm-mta-spill-", dir=scratch) as spill,
+        duckdb.connect() as connection,
+    ):
+        settings: dict[str, str | int] = {
+            "memory_limit": memory_limit,
+            "temp_directory": spill,
+            "TimeZone": "UTC",
+            "preserve_insertion_order": "false",
+            "enable_progress_bar": "false",
+        }
+        if threads is not None:
+            settings["threads"] = threads
+        for name, value in settings.items():
+            connection.execute(f"SET {name} = $value", {"value": value})
+        yield connection
+
+
+def used(sql: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that `sql` names, of `values`: DuckDB refuses any other."""
+    return {name: value for name, value in values.items() if re.search(rf"\${name}\b", sql)}
+
+
+def fetch_one(
+    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, Any] | None = None
+) -> tuple[Any, ...]:
+    """The one row that `sql` gives."""
+    (row,) = connection.execute(sql, dict(parameters or {})).fetchall()
+    return tuple(row)
+
+
+def write_parquet(
+    connection: duckdb.DuckDBPyConnection,
+    query: str,
+    path: Path,
+    parameters: Mapping[str, Any] | None = None,
+) -> None:
+    """Stream `query`, which should be ordered by key, into one zstd Parquet file."""
+    connection.execute(
+        f"COPY ({query}) TO $destination (FORMAT parquet, COMPRESSION zstd)",
+        {**(parameters or {}), "destination": str(path)},
+    )
+
+
+def parquet_view(connection: duckdb.DuckDBPyConnection, name: str, path: Path) -> None:
+    """Make `name` a view of the Parquet file `path`."""
+    connection.read_parquet(str(path)).create_view(name, replace=True)
+
+
+def parquet_sql(path: Path) -> str:
+    """A FROM item for `path`, for interfaces that take SQL text only."""
+    escaped = str(path).replace("'", "''")
+    return f"read_parquet('{escaped}')"

@@ -1,0 +1,258 @@
+"""Batch attribution: a bundle and the journeys -> credits of every touchpoint, and what the judge wants beside them.
+
+Without responses there is no mediator evidence: credits are then the naive leave-one-out, associational, and
+summary.json says so. Reference: ALM-MTA (ICLR 2026), arXiv 2605.08881.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor
+
+from features.errors import BundleError
+from features.files import atomic_dir, write_json
+from model.baselines.last_touch import last_touch
+from model.baselines.naive import NaiveModel, leave_one_out
+from model.batch import JourneyBatch
+from model.bundle import Bundle, load_bundle
+from model.data import JourneyTable, load_journeys
+from model.front_door import marginal_game, removal_effects
+from model.shapley import shapley
+
+logger = logging.getLogger(__name__)
+
+JOURNEYS_A_BATCH = 1024
+SPLITS = ("fit", "selection", "judge")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credits:
+    """Credits of B journeys; per touch 0 on padding."""
+
+    delta_BL: Tensor
+    shapley_BL: Tensor
+    stderr_BL: Tensor
+    p_do_B: Tensor
+    p_do_none_B: Tensor
+    overlap_ess_B: Tensor
+    abstained_B: Tensor
+
+
+Scorer = Callable[[JourneyBatch], Credits]
+
+
+@torch.no_grad()
+def attribute(
+    *, model_dir: Path, journeys_dir: Path, data_dir: Path, out: Path,
+    champion_dir: Path | None = None, baselines_dir: Path | None = None,
+) -> None:  # fmt: skip
+    """Write credits of all journeys, the champion's and the baselines' of the judge split, and diagnostics.
+
+    Raises BundleError where a bundle is altered, or where there are neither responses nor a naive baseline.
+    """
+    bundle = load_bundle(model_dir)
+    table = load_journeys(journeys_dir, data_dir, bundle.schema)
+    touches = pq.read_table(journeys_dir / "touches.parquet", columns=["item_id", "author_id", "cluster_id", "ts"])
+    naive = _load_naive(baselines_dir, bundle, table)
+    identified = bool(bundle.schema["responses"])
+    with atomic_dir(out) as folder:
+        scorer = front_door_scorer(bundle) if identified else _associational_scorer(naive)
+        everyone_J = torch.arange(len(table.keys))
+        _write_credits(folder / "attributions", table, touches, everyone_J, scorer, "credits")
+        champion = load_bundle(champion_dir) if champion_dir is not None else None
+        comparable = champion is not None and _same_features(champion, table)
+        if champion is not None and comparable:
+            champion_table = load_journeys(journeys_dir, data_dir, champion.schema)
+            scorer = front_door_scorer(champion)
+            _write_credits(folder / "champion", champion_table, touches, table.split("judge"), scorer, "champion")
+        _write_baseline(folder / "baselines" / "last_touch", table, touches, lambda b: last_touch(b.treatment.mask_BL))
+        if naive is not None:
+            _write_baseline(folder / "baselines" / "naive", table, touches, lambda b: leave_one_out(naive, b)[0])
+        _write_diagnostics(folder / "diagnostics", table, bundle)
+        summary = {"identified": identified, "sha256": bundle.sha256, "champion_comparable": comparable}
+        write_json(folder / "summary.json", summary)
+
+
+def _same_features(champion: Bundle, table: JourneyTable) -> bool:
+    """Whether the champion can score these journeys; logs that gained or lost columns start a new line of champions."""
+    same = bool(champion.schema["feature_schema_hash"] == table.schema["feature_schema_hash"])
+    if not same:
+        logger.warning("the champion was fitted on other features and cannot score these journeys; it stands aside")
+    return same
+
+
+def front_door_scorer(bundle: Bundle) -> Scorer:
+    """Credits by front-door marginalisation; abstains where the bank's effective size is below the floor."""
+    model, bank = bundle.model, bundle.bank
+
+    def score(batch: JourneyBatch) -> Credits:
+        t = batch.treatment
+        game = marginal_game(model, bank, batch.profile_BP)
+        e_BL = model.effects(t, batch.profile_BP)
+        effects = removal_effects(game, e_BL, t.mask_BL)
+        return Credits(
+            delta_BL=effects.delta_BL,
+            shapley_BL=shapley(game, e_BL, t.mask_BL),
+            stderr_BL=effects.stderr_BL,
+            p_do_B=effects.p_do_B,
+            p_do_none_B=effects.p_do_none_B,
+            overlap_ess_B=effects.overlap_ess_B,
+            abstained_B=effects.overlap_ess_B < model.config.min_overlap_ess,
+        )
+
+    return score
+
+
+def _associational_scorer(naive: NaiveModel | None) -> Scorer:
+    """Naive leave-one-out, every credit abstaining: nothing here is identified."""
+    if naive is None:
+        raise BundleError("the logs have no responses, so credits need the naive baseline: set train.naive_baseline")
+
+    def score(batch: JourneyBatch) -> Credits:
+        delta_BL, p_B, p_none_B = leave_one_out(naive, batch)
+        nothing_B = torch.zeros_like(p_B)
+        return Credits(
+            delta_BL=delta_BL,
+            shapley_BL=delta_BL,
+            stderr_BL=torch.zeros_like(delta_BL),
+            p_do_B=p_B,
+            p_do_none_B=p_none_B,
+            overlap_ess_B=nothing_B,
+            abstained_B=torch.ones_like(nothing_B, dtype=torch.bool),
+        )
+
+    return score
+
+
+def _write_credits(
+    folder: Path, table: JourneyTable, touches: pa.Table, row_J: Tensor, scorer: Scorer, what: str
+) -> None:
+    with _parquet(folder / "part-0.parquet") as write:
+        for done, (row_B, batch) in enumerate(_batches(table, row_J)):
+            credits = scorer(batch)
+            mask_BL = batch.treatment.mask_BL.bool()
+            write(_attribution_rows(table, touches, row_B, mask_BL, credits))
+            if done % 50 == 49:
+                logger.info("%s: %d of %d journeys", what, (done + 1) * JOURNEYS_A_BATCH, len(row_J))
+    logger.info("%s: all %d journeys", what, len(row_J))
+
+
+def _attribution_rows(
+    table: JourneyTable, touches: pa.Table, row_B: Tensor, mask_BL: Tensor, credits: Credits
+) -> dict[str, Any]:
+    gain_BL = credits.delta_BL.clamp(min=0)
+    share_BL = gain_BL / gain_BL.sum(1, keepdim=True).clamp_min(1e-12)
+
+    def per_touch(value_B: Tensor) -> NDArray[Any]:
+        return value_B[:, None].expand(mask_BL.shape)[mask_BL].numpy()
+
+    return _touch_keys(table, touches, row_B, mask_BL, ("item_id", "author_id", "cluster_id", "ts")) | {
+        "delta": credits.delta_BL[mask_BL].numpy(),
+        "shapley": credits.shapley_BL[mask_BL].numpy(),
+        "share": share_BL[mask_BL].numpy(),
+        "uplift_total": per_touch(credits.p_do_B - credits.p_do_none_B),
+        "stderr": credits.stderr_BL[mask_BL].numpy(),
+        "overlap_ess": per_touch(credits.overlap_ess_B),
+        "abstained": per_touch(credits.abstained_B),
+        "label": per_touch(table.label_J[row_B] > 0),
+    }
+
+
+def _write_baseline(
+    folder: Path, table: JourneyTable, touches: pa.Table, credit: Callable[[JourneyBatch], Tensor]
+) -> None:
+    with _parquet(folder / "part-0.parquet") as write:
+        for row_B, batch in _batches(table, table.split("judge")):
+            mask_BL = batch.treatment.mask_BL.bool()
+            keys = _touch_keys(table, touches, row_B, mask_BL, ("item_id", "ts"))
+            write(keys | {"delta": credit(batch)[mask_BL].numpy()})
+
+
+def _write_diagnostics(folder: Path, table: JourneyTable, bundle: Bundle) -> None:
+    """Index u, prior m and effect e of every judged touch; residual R and predictions of every judged journey."""
+    model = bundle.model
+    with _parquet(folder / "touches.parquet") as write_touches, _parquet(folder / "journeys.parquet") as write_journeys:
+        for row_B, batch in _batches(table, table.split("judge")):
+            t, mask_BL = batch.treatment, batch.treatment.mask_BL.bool()
+            u_BL = model.index(batch.response_BLR)
+            journey_id_B = table.keys["journey_id"].to_numpy()[row_B.numpy()]
+            position_BL = torch.arange(mask_BL.shape[1]).expand(mask_BL.shape)
+            write_touches(
+                {
+                    "journey_id": np.repeat(journey_id_B, table.length_J[row_B].numpy()),
+                    "position": position_BL[mask_BL].to(torch.int32).numpy(),
+                    "u": u_BL[mask_BL].numpy(),
+                    "m": model.mediator(t, batch.profile_BP)[mask_BL].numpy(),
+                    "e": model.effects(t, batch.profile_BP)[mask_BL].numpy(),
+                }
+            )
+            game = marginal_game(model, bundle.bank, batch.profile_BP)
+            effects = removal_effects(game, model.effects(t, batch.profile_BP), t.mask_BL)
+            write_journeys(
+                {
+                    "journey_id": journey_id_B,
+                    "split": np.full(len(row_B), "judge"),
+                    "residual": model.residual(batch).numpy(),
+                    "p_obs": torch.sigmoid(model.outcome_logit(batch, u_BL)).numpy(),
+                    "p_do": effects.p_do_B.numpy(),
+                    "p_do_none": effects.p_do_none_B.numpy(),
+                }
+            )
+
+
+def _batches(table: JourneyTable, row_J: Tensor) -> Iterator[tuple[Tensor, JourneyBatch]]:
+    for row_B in torch.split(row_J, JOURNEYS_A_BATCH):
+        yield row_B, table.batch(row_B)
+
+
+def _touch_keys(
+    table: JourneyTable, touches: pa.Table, row_B: Tensor, mask_BL: Tensor, columns: tuple[str, ...]
+) -> dict[str, Any]:
+    """user_id and t_obs of the journey, then the touch's own columns; one row a touch, in order."""
+    position_BL, _ = table.positions(row_B)
+    picked = touches.select(list(columns)).take(pa.array(position_BL[mask_BL].numpy()))
+    keys = table.keys.iloc[row_B.numpy()]
+    length_B = table.length_J[row_B].numpy()
+    t_obs = pa.array(np.repeat(table.t_obs_J[row_B].numpy(), length_B)).cast(touches.schema.field("ts").type)
+    return {"user_id": np.repeat(keys["user_id"].to_numpy(), length_B), "t_obs": t_obs} | {
+        name: picked[name].combine_chunks() for name in columns
+    }
+
+
+def _load_naive(baselines_dir: Path | None, bundle: Bundle, table: JourneyTable) -> NaiveModel | None:
+    if baselines_dir is None or not (baselines_dir / "naive.safetensors").is_file():
+        return None
+    naive = NaiveModel(bundle.model.config, table.sizes)
+    naive.load_state_dict(load_file(baselines_dir / "naive.safetensors"))
+    return naive.eval()
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A Parquet file that grows by one table a call."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer: pq.ParquetWriter | None = None
+
+    def write(columns: dict[str, Any]) -> None:
+        nonlocal writer
+        rows = pa.table(columns)
+        writer = writer or pq.ParquetWriter(path, rows.schema, compression="zstd")
+        writer.write_table(rows)
+
+    try:
+        yield write
+    finally:
+        if writer is not None:
+            writer.close()

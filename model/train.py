@@ -1,0 +1,200 @@
+"""Fit the front-door model on the fit split and write its bundle: `python -m model.train --help`.
+
+A program of its own, since a trainer of several processes re-executes the program it runs in. It keeps a checkpoint an
+epoch under `--checkpoints`, in a folder named by data and settings, and goes on from there when it was killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from safetensors.torch import save_file
+from torch import Tensor
+
+from features.errors import AlmMtaError, TrainingFailed
+from features.files import atomic_dir, sha256_file
+from features.settings import load_section
+from model.bank import build_bank
+from model.baselines.naive import NaiveModel
+from model.bundle import save_bundle
+from model.callbacks import History, Progress
+from model.confounder import ConfounderBranch
+from model.data import JourneyData, JourneyTable, load_journeys
+from model.front_door import CATALOGUE_ITEMS, FrontDoorModel
+from model.module import FrontDoorModule, NaiveModule, plan_schedule
+from model.settings import ModelConfig, TrainConfig
+
+logger = logging.getLogger(__name__)
+
+
+def train(
+    *,
+    journeys_dir: Path,
+    data_dir: Path,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    checkpoints: Path,
+    out: Path,
+    baselines_out: Path | None = None,
+) -> float:
+    """Fit, write the bundle to `out` (and the naive baseline to `baselines_out`); returns the best selection loss.
+
+    Raises TrainingFailed where a split is empty or has one class only.
+    """
+    table = load_journeys(journeys_dir, data_dir)
+    _check_splits(table)
+    checkpoints = checkpoints / _fingerprint(journeys_dir, data_dir, model_config, config)
+    module = front_door_module(table, model_config, config)
+    model = module.model
+    history, loss = fit("front door", module, table, checkpoints / "front_door")
+    naive = NaiveModel(model_config, table.sizes)
+    if config.naive_baseline:
+        _scale_controls(naive.branch, table)
+        fit("naive", NaiveModule(naive, config, module.schedule), table, checkpoints / "naive")
+    if module.trainer.is_global_zero:
+        bank = build_bank(model.cpu().eval(), table, config.seed)
+        digest = save_bundle(
+            out, model=model, bank=bank, schema=table.schema, catalogue=table.catalogue, history=history
+        )
+        logger.info("bundle %s, selection loss %.4f", digest[:12], loss)
+        if config.naive_baseline and baselines_out is not None:
+            with atomic_dir(baselines_out) as folder:
+                save_file(naive.cpu().state_dict(), folder / "naive.safetensors")
+    return loss
+
+
+def front_door_module(table: JourneyTable, model_config: ModelConfig, config: TrainConfig) -> FrontDoorModule:
+    """A fresh model for these journeys, seeded, with what the data fixes set, and its training plan."""
+    torch.use_deterministic_algorithms(True)
+    lightning.seed_everything(config.seed, verbose=False)
+    model = _initialise(FrontDoorModel(model_config, table.sizes), table, config.seed)
+    return FrontDoorModule(model, config, plan_schedule(config, len(table.split("fit"))))
+
+
+def fit(
+    name: str,
+    module: FrontDoorModule | NaiveModule,
+    table: JourneyTable,
+    checkpoints: Path,
+    callbacks: Sequence[Callback] = (),
+) -> tuple[list[dict[str, float]], float]:
+    """Train to the best selection loss and leave those weights in the module. Returns curves and that loss.
+
+    Goes on from `checkpoints` if an earlier try left any there.
+    """
+    config, schedule, history = module.config, module.schedule, History()
+    best = ModelCheckpoint(checkpoints, monitor="selection_loss", save_last=True, enable_version_counter=False)
+    trainer = lightning.Trainer(
+        max_epochs=schedule.epochs,
+        accelerator=config.accelerator,
+        devices=config.devices,
+        strategy="ddp" if config.devices > 1 else "auto",
+        gradient_clip_val=1.0,
+        callbacks=[
+            Progress(name),
+            history,
+            EarlyStopping("selection_loss", patience=config.patience),
+            best,
+            *callbacks,
+        ],
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        deterministic=True,
+    )
+    last = checkpoints / "last.ckpt"
+    data = JourneyData(table, batch_size=schedule.batch_size, seed=config.seed)
+    trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
+    if best.best_model_score is None or not bool(torch.isfinite(best.best_model_score)):
+        raise TrainingFailed(f"{name}: the selection loss never became finite; lower train.learning_rate")
+    state = torch.load(best.best_model_path, weights_only=True, map_location="cpu")["state_dict"]
+    module.load_state_dict(state)
+    return history.epochs, float(best.best_model_score)
+
+
+def _initialise(model: FrontDoorModel, table: JourneyTable, seed: int) -> FrontDoorModel:
+    """Set what the data fixes: control scales and the reference catalogue, items drawn by their exposure."""
+    _scale_controls(model.confounder, table)
+    generator = torch.Generator().manual_seed(seed)
+    drawn_I = torch.randint(0, len(table.touch_item_N), (CATALOGUE_ITEMS,), generator=generator)
+    model.prior.get_buffer("catalogue_cluster_I").copy_(table.touch_cluster_N[drawn_I])
+    model.prior.get_buffer("catalogue_content_ID").copy_(table.content_ID[table.touch_item_N[drawn_I]])
+    return model
+
+
+def _scale_controls(branch: ConfounderBranch, table: JourneyTable) -> None:
+    control_JC: Tensor = torch.log1p(table.control_JC[table.split("fit")].clamp_min(0))
+    branch.get_buffer("control_mean_C").copy_(control_JC.mean(0))
+    branch.get_buffer("control_sd_C").copy_(control_JC.std(0, correction=0).clamp_min(1e-3))
+
+
+def _check_splits(table: JourneyTable) -> None:
+    for split in ("fit", "selection"):
+        label_J = table.label_J[table.split(split)].numpy()
+        if len(np.unique(label_J)) < 2:
+            raise TrainingFailed(
+                f"split '{split}' has {len(label_J):,} journeys, {int(label_J.sum()):,} with an upload: "
+                "both outcomes are needed; bring more logs"
+            )
+
+
+def _fingerprint(journeys_dir: Path, data_dir: Path, model_config: ModelConfig, config: TrainConfig) -> str:
+    """Names a checkpoint folder by what it was trained on and how."""
+    parts: dict[str, Any] = {
+        "touches": sha256_file(journeys_dir / "touches.parquet"),
+        "table": sha256_file(data_dir / "training_table.parquet"),
+        "items": sha256_file(data_dir / "items.parquet"),
+        "schema": sha256_file(data_dir / "schema.json"),
+        "model": asdict(model_config),
+        "train": asdict(config),
+        "torch": torch.__version__,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m model.train", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--journeys", type=Path, required=True, help="folder of touches.parquet")
+    parser.add_argument("--data", type=Path, required=True, help="folder of training_table.parquet and items.parquet")
+    parser.add_argument("--config", type=Path, required=True, help="YAML with sections model and train")
+    parser.add_argument(
+        "--checkpoints", type=Path, required=True, help="kept between tries, so that a killed fit resumes"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="the model bundle")
+    parser.add_argument("--baselines-out", type=Path, help="weights of the naive baseline")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="[%(levelname)s %(name)s] %(message)s", stream=sys.stdout)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    text = arguments.config.read_text()
+    try:
+        train(
+            journeys_dir=arguments.journeys,
+            data_dir=arguments.data,
+            model_config=load_section(text, "model", ModelConfig),
+            config=load_section(text, "train", TrainConfig),
+            checkpoints=arguments.checkpoints,
+            out=arguments.out,
+            baselines_out=arguments.baselines_out,
+        )
+    except AlmMtaError as error:
+        logger.error("%s: %s", type(error).__name__, error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""The whole configuration: one section an owner, from YAML plus `--section.key value` overrides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from allocator.client import AllocatorConfig
+from features.errors import ConfigError
+from features.journeys import JourneyConfig
+from features.settings import ContractConfig
+from model.settings import ModelConfig, RegistryConfig, SweepConfig, TrainConfig
+from validation.evaluate import JudgeConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanConfig:
+    """The plan that a run asks the allocator for, once its model serves."""
+
+    users: int = 500
+    """Judge users, each with the latest journey."""
+    options: int = 8
+    """Items offered to a user, spread over the catalogue."""
+    lowest_cost: int = 1
+    """Cost of the cheapest option, in the budget's integer units."""
+    highest_cost: int = 5
+    """Cost of the dearest."""
+
+    def __post_init__(self) -> None:
+        if self.users < 1 or self.options < 1:
+            raise ConfigError(f"plan.users = {self.users}, plan.options = {self.options}: both must be at least 1")
+        if not 0 <= self.lowest_cost <= self.highest_cost:
+            raise ConfigError(
+                f"plan.lowest_cost = {self.lowest_cost}, plan.highest_cost = {self.highest_cost}: "
+                "costs must not be negative, nor the lowest above the highest"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineConfig:
+    """Every setting of a run."""
+
+    contract: ContractConfig = field(default_factory=ContractConfig)
+    """How the logs spell the data contract."""
+    journeys: JourneyConfig = field(default_factory=JourneyConfig)
+    """How journeys are cut and split."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The front-door model."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """How it is fitted."""
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    """The search before training; 0 trials = none."""
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    """The judge and its gate."""
+    registry: RegistryConfig = field(default_factory=RegistryConfig)
+    """Where models are registered."""
+    allocator: AllocatorConfig = field(default_factory=AllocatorConfig)
+    """Where approved models serve."""
+    plan: PlanConfig = field(default_factory=PlanConfig)
+    """The plan after an approval."""

@@ -1,0 +1,253 @@
+"""`alm-mta run`: the whole pipeline on this machine, from logs to a serving model, with one result.json at its end."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rich.console import Console
+from rich.markup import escape
+
+from allocator import client
+from allocator.embedded import embedded
+from allocator.settings import token_from_environment
+from features import errors
+from features.errors import AllocatorError, AlmMtaError
+from features.files import read_json
+from features.reader import open_logs
+from features.settings import one_line, to_yaml
+from pipelines.config import PipelineConfig
+from pipelines.local import Outcome, run_local
+from pipelines.narrator import StepFailure
+from pipelines.plan import request_plan
+from pipelines.preflight import preflight
+from pipelines.result import ModelVersion, RunResult
+from pipelines.training import training_pipeline
+from pipelines.workdir import RunFolder, identity_of, only_run_in, open_run
+
+logger = logging.getLogger(__name__)
+
+
+def run(logs: Path, workdir: Path, config: PipelineConfig, console: Console) -> RunResult:
+    """Run the pipeline on `logs` under `workdir` and write WORKDIR/result.json, whatever the ending.
+
+    Expected failures end in a result of verdict `refused`. Raises WorkdirBusy, and what nobody expected.
+    """
+    workdir = workdir.resolve()
+    with only_run_in(workdir):
+        (workdir / "result.json").unlink(missing_ok=True)
+        return _Attempt(workdir, console).on(logs.resolve(), _with_local_registry(config, workdir))
+
+
+class _Attempt:
+    """One go at a run; holds what every ending needs to tell."""
+
+    def __init__(self, workdir: Path, console: Console) -> None:
+        self._workdir, self._console = workdir, console
+        self._began = time.monotonic()
+        self._run: RunFolder | None = None
+        self._seconds: dict[str, float] = {}
+
+    def on(self, logs: Path, config: PipelineConfig) -> RunResult:
+        step, result = "read-logs", RunResult(verdict="refused", reasons=())
+        try:
+            fingerprint = self._look_at(logs, config)
+            self._run = open_run(self._workdir, identity_of(to_yaml(config), fingerprint))
+            self._say_where()
+            step = "allocator"
+            with _allocator(config, self._workdir) as url:
+                outcome = self._steps(logs, config, url)
+                if outcome.failure is not None:
+                    return self._end(config, _failed(outcome.failure, self._run))
+                result = _judged(outcome, self._run)
+                if result.approved:
+                    step = "plan"
+                    result = self._with_plan(result, outcome, config, url)
+            self._run.finish()
+            return self._end(config, result)
+        except AlmMtaError as error:
+            return self._end(config, _stopped(result, one_line(error), step))
+        except KeyboardInterrupt:
+            self._end(
+                config, _stopped(result, "interrupted; the same command goes on from the last finished step", step)
+            )
+            raise
+
+    def _look_at(self, logs: Path, config: PipelineConfig) -> str:
+        self._console.print(f"[bold]alm-mta[/] reads {escape(str(logs))}", highlight=False, soft_wrap=True)
+        with self._timed("preflight"):
+            opened = open_logs(logs, mapping=config.contract.mapping)
+            for line in preflight(opened, config.journeys).lines():
+                self._console.print(f"[dim]    {escape(line)}[/]", highlight=False, soft_wrap=True)
+        return opened.fingerprint
+
+    def _say_where(self) -> None:
+        assert self._run is not None
+        how = "goes on with" if self._run.resumed else "is"
+        line = f"[dim]    this {how} run {self._run.run_id}; its log: {self._run.log}[/]"
+        self._console.print(line, highlight=False, soft_wrap=True)
+
+    def _steps(self, logs: Path, config: PipelineConfig, url: str) -> Outcome:
+        assert self._run is not None
+        arguments = {
+            "logs": str(logs),
+            "config": to_yaml(config),
+            "allocator_url": url,
+            "model_store": str(_model_store(self._workdir)),
+            "checkpoint_root": str(self._run.checkpoints),
+        }
+        pipeline = training_pipeline(with_sweep=config.sweep.trials > 0)
+        outcome = run_local(pipeline, arguments, self._run, self._console)
+        self._seconds |= outcome.narration.seconds
+        return outcome
+
+    def _with_plan(self, result: RunResult, outcome: Outcome, config: PipelineConfig, url: str) -> RunResult:
+        assert self._run is not None
+        with self._timed("plan"):
+            champion = _champion(config)
+            serving = client.current_model(url, token=token_from_environment("allocate"))
+            if (serving["version"], serving["sha256"]) != (champion.version, champion.sha256):
+                raise AllocatorError(
+                    f"the allocator serves v{serving['version']} ({serving['sha256'][:12]}), the champion is "
+                    f"v{champion.version} ({str(champion.sha256)[:12]}): push the champion again"
+                )
+            plan = request_plan(
+                url,
+                journeys=outcome.outputs["journeys"],
+                data=outcome.outputs["data"],
+                run_id=self._run.run_id,
+                config=config.plan,
+                allocator=config.allocator,
+            )
+        return dataclasses.replace(result, plan=plan)
+
+    def _end(self, config: PipelineConfig, result: RunResult) -> RunResult:
+        """Complete, write and show a result."""
+        timings = self._seconds | {"total": round(time.monotonic() - self._began, 3)}
+        try:
+            result = dataclasses.replace(result, model=_champion(config), timings=timings)
+        except AlmMtaError as error:  # a registry that cannot be read must not cost the result
+            reasons = (*result.reasons, f"the champion is unknown: {one_line(error)}")
+            result = dataclasses.replace(result, reasons=reasons, timings=timings)
+        places = [self._workdir / "result.json"]
+        if self._run is not None:
+            result = dataclasses.replace(result, run_id=self._run.run_id)
+            places.append(self._run.path / "result.json")
+        result.write(*places)
+        show(result, self._workdir, self._console)
+        return result
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self._seconds[name] = round(time.monotonic() - began, 3)
+
+
+def show(result: RunResult, workdir: Path, console: Console) -> None:
+    """A short table of what came out, and the paths to look at."""
+    colour = "green" if result.exit_code == 0 else "yellow" if result.failed_step is None else "red"
+    rows = [("verdict", f"[bold {colour}]{result.verdict}[/]"), *(("", escape(reason)) for reason in result.reasons)]
+    if result.model.version:
+        digest = str(result.model.sha256)[:12]
+        rows.append(("champion", f"{result.model.name} v{result.model.version}, sha256 {digest}…"))
+    rows += [
+        (name.replace("_", " "), f"{result.metrics[name]:.3f}") for name in SHOWN_METRICS if name in result.metrics
+    ]
+    if result.plan is not None:
+        lines, spent, gap = len(result.plan["plan"]), result.plan["spent"], result.plan["gap"]
+        rows.append(("plan", f"{lines} grants for {spent} units, at most {gap:.2%} from the best possible"))
+    places = (("report", result.report), ("data docs", result.data_docs), ("credits", result.attributions))
+    rows += [(name, escape(path)) for name, path in places if path is not None]
+    rows.append(("result", escape(str(workdir / "result.json"))))
+    if (workdir / "mlflow.db").exists():
+        rows.append(("experiments", escape(f"mlflow ui --backend-store-uri sqlite:///{workdir / 'mlflow.db'}")))
+    rows.append(("time", f"{result.timings['total']:.0f} s"))
+    console.print()
+    for name, value in rows:
+        console.print(f"[dim]{name:<18}[/]{value}", highlight=False, soft_wrap=True)
+
+
+SHOWN_METRICS = ("upload_auc", "coverage", "truth_corr", "truth_corr_naive", "truth_slope")
+
+
+def _stopped(result: RunResult, reason: str, step: str) -> RunResult:
+    """`result` as far as it came, refused at `step`."""
+    return dataclasses.replace(result, verdict="refused", reasons=(reason,), failed_step=step)
+
+
+def _failed(failure: StepFailure, run: RunFolder) -> RunResult:
+    """An expected error speaks for itself; any other is a bug, and names its step and the log."""
+    expected = isinstance(kind := getattr(errors, failure.error, None), type) and issubclass(kind, AlmMtaError)
+    bug = f"step {failure.step} failed with {failure.error}: {failure.text}; its traceback is in {run.log}"
+    return RunResult(verdict="refused", reasons=(failure.text if expected else bug,), failed_step=failure.step)
+
+
+def _judged(outcome: Outcome, run: RunFolder) -> RunResult:
+    """The gate's verdict, with what people look at copied to the run's folder under plain names."""
+    evaluation = outcome.outputs["evaluation"]
+    decision = read_json(evaluation / "decision.json")
+    shutil.copyfile(evaluation / "report.html", run.path / "report.html")
+    for name, source in (
+        ("attributions", outcome.outputs["credits"] / "attributions"),
+        ("data_docs/logs", outcome.outputs["logs_quality"] / "data_docs"),
+        ("data_docs/training_table", outcome.outputs["table_quality"] / "data_docs"),
+    ):
+        shutil.rmtree(run.path / name, ignore_errors=True)
+        shutil.copytree(source, run.path / name, copy_function=os.link)
+    return RunResult(
+        verdict=decision["verdict"],
+        reasons=tuple(decision["reasons"]),
+        metrics=read_json(evaluation / "evaluation.json")["metrics"],
+        attributions=str(run.path / "attributions"),
+        report=str(run.path / "report.html"),
+        data_docs=str(run.path / "data_docs" / "logs" / "index.html"),
+    )
+
+
+def _champion(config: PipelineConfig) -> ModelVersion:
+    """The version that serves; a sqlite registry that was never written is not made for the question."""
+    from model import registry
+
+    uri = config.registry.tracking_uri
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        return ModelVersion()
+    with TemporaryDirectory() as folder:
+        champion = registry.champion(config.registry, Path(folder))
+    if champion is None:
+        return ModelVersion()
+    return ModelVersion(name=config.registry.model_name, version=champion.version, sha256=champion.sha256)
+
+
+def _with_local_registry(config: PipelineConfig, workdir: Path) -> PipelineConfig:
+    """Without a registry of the user's own: sqlite in the workdir."""
+    if config.registry.tracking_uri:
+        return config
+    local = dataclasses.replace(
+        config.registry,
+        tracking_uri=f"sqlite:///{workdir / 'mlflow.db'}",
+        artifact_root=config.registry.artifact_root or (workdir / "mlartifacts").as_uri(),
+    )
+    return dataclasses.replace(config, registry=local)
+
+
+def _model_store(workdir: Path) -> Path:
+    return workdir / "models"
+
+
+@contextmanager
+def _allocator(config: PipelineConfig, workdir: Path) -> Iterator[str]:
+    """The configured allocator, or one on loopback that lives as long as the run."""
+    if config.allocator.url:
+        yield config.allocator.url
+        return
+    _model_store(workdir).mkdir(parents=True, exist_ok=True)
+    with embedded(workdir / "allocator", _model_store(workdir)) as url:
+        yield url

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from tiny_bundle import write_bundle
+
+from allocator.service import create_app
+from allocator.settings import AllocatorSettings
+
+TOKENS = {scope: f"{scope}-token-of-this-test" for scope in ("push", "allocate", "admin")}
+
+Start = Callable[..., "Service"]
+
+
+class Service:
+    """A running allocator and what a caller knows about it."""
+
+    def __init__(self, url: str, root: Path) -> None:
+        self.url = url
+        self.root = root
+
+    def call(self, method: str, path: str, body: Any = None, *, scope: str | None = None) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {TOKENS[scope]}"} if scope else {}
+        return httpx.request(method, self.url + path, json=body, headers=headers, timeout=30)
+
+    def push_body(self, version: str = "1", **bundle: Any) -> dict[str, Any]:
+        """Write a bundle under the model root and describe it."""
+        folder = self.root / f"bundle-{version}"
+        return {
+            "name": "tiny",
+            "version": version,
+            "uri": folder.as_uri(),
+            "approval_id": f"gate-{version}",
+            **write_bundle(folder, **bundle),
+        }
+
+    def push(self, version: str = "1", **bundle: Any) -> dict[str, Any]:
+        body = self.push_body(version, **bundle)
+        answer = self.call("POST", "/v1/models", body, scope="push")
+        assert answer.status_code == 201, answer.text
+        return body
+
+
+@contextmanager
+def running(settings: AllocatorSettings) -> Iterator[str]:
+    """A real uvicorn on a loopback port of its own."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(create_app(settings), log_config=None))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        while not server.started and thread.is_alive():
+            time.sleep(0.005)
+        assert server.started
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts a service on the test's folders, with tokens unless told otherwise; all are stopped at the end."""
+    with ExitStack() as services:
+
+        def started(**changes: Any) -> Service:
+            tokens = {f"{scope}_token": token for scope, token in TOKENS.items()}
+            folders = {"state_dir": tmp_path / "state", "model_root": tmp_path / "models"}
+            settings = AllocatorSettings(**{**folders, **tokens, **changes})
+            url = services.enter_context(running(settings))
+            return Service(url, settings.model_root)
+
+        yield started
+
+
+@pytest.fixture
+def service(start: Start) -> Service:
+    return start()

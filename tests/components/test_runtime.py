@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from kfp import dsl
+
+from components.outputs import log_metrics, log_roc, publish_bundle, quality_summary
+from components.runtime import moment, run_module
+from features.errors import ConfigError, TrainingFailed
+
+
+def test_metrics_that_kfp_cannot_take_are_left_out(tmp_path: Path) -> None:
+    artifact = dsl.Metrics(name="metrics", uri=str(tmp_path / "metrics"))
+    log_metrics(artifact, {"b": float("nan"), "a": 0.25, "c": float("inf")})
+    assert artifact.metadata == {"a": 0.25}
+    assert Path(artifact.path).exists()
+
+
+@pytest.mark.parametrize("text", ["", "[[ScheduledTime.2006-01-02T15:04:05Z]]"])
+def test_a_run_that_nobody_scheduled_takes_the_present(text: str) -> None:
+    assert moment(text) is None
+
+
+def test_scheduled_time_is_read_and_nonsense_refused() -> None:
+    assert moment("2026-01-31T03:00:00Z") == datetime(2026, 1, 31, 3, tzinfo=UTC)
+    with pytest.raises(ConfigError, match="scheduled_time"):
+        moment("tomorrow")
+
+
+def test_a_module_that_fails_names_its_error(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(TrainingFailed, match="has one class only"):
+        run_module("tests.components.failing", "typed")
+    assert "[ERROR __main__] TrainingFailed" in capfd.readouterr().out
+    with pytest.raises(TrainingFailed, match=r"tests\.components\.failing.*RuntimeError: broke"):
+        run_module("tests.components.failing", "untyped")
+
+
+def test_a_bundle_is_published_once_under_its_hash(tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    (bundle / "manifest.json").write_text("{}")
+    name = publish_bundle(bundle, tmp_path / "store")
+    assert name == publish_bundle(bundle, tmp_path / "store")
+    assert [folder.name for folder in (tmp_path / "store").iterdir()] == [name]
+    assert (tmp_path / "store" / name / "manifest.json").read_text() == "{}"
+
+
+def test_quality_summary_lists_suites_and_warnings() -> None:
+    summary = quality_summary(
+        [
+            {"suite": "touchpoints", "success": True, "warnings": []},
+            {"suite": "uploads", "success": False, "warnings": ["days are missing"]},
+        ]
+    )
+    assert "| touchpoints | passed |" in summary
+    assert "- uploads: days are missing" in summary
+
+
+def test_roc_of_a_perfect_score_touches_the_corner(tmp_path: Path) -> None:
+    import pandas as pd
+
+    journeys, credits = tmp_path / "journeys", tmp_path / "credits"
+    journeys.mkdir()
+    (credits / "diagnostics").mkdir(parents=True)
+    pd.DataFrame({"journey_id": range(4), "label": [0, 0, 1, 1]}).to_parquet(journeys / "journeys.parquet")
+    scored = {"journey_id": range(4), "split": "judge", "p_obs": [0.1, 0.2, 0.8, 0.9]}
+    pd.DataFrame(scored).to_parquet(credits / "diagnostics" / "journeys.parquet")
+    artifact = dsl.ClassificationMetrics(name="roc", uri=str(tmp_path / "roc"))
+    log_roc(artifact, journeys, credits)
+    points = artifact.metadata["confidenceMetrics"]
+    assert any(point["recall"] == 1.0 and point["falsePositiveRate"] == 0.0 for point in points)

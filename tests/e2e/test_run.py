@@ -1,0 +1,165 @@
+"""`alm-mta run` from the outside: approve, run again, kill and resume, refuse. Minutes each."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from validation.worlds import WORLDS, simulate
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+CRITEO = Path(os.environ.get("ALM_MTA_CRITEO_LOGS", "../shared/data/criteo_journeys"))
+SMALL = ("--train.max_epochs", "4", "--train.min_steps", "200")
+USERS, SMALL_USERS = 20_000, 3_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    """An ended run."""
+
+    code: int
+    screen: str
+    complaint: str
+    result: dict[str, Any]
+
+
+def _command(logs: Path, workdir: Path, *options: str) -> list[str]:
+    return [sys.executable, "-m", "pipelines.cli", "run", "--logs", str(logs), "--workdir", str(workdir), *options]
+
+
+def _run(logs: Path, workdir: Path, *options: str) -> Ran:
+    ended = subprocess.run(_command(logs, workdir, *options), capture_output=True, text=True, check=False)
+    assert (workdir / "result.json").exists(), ended.stderr
+    result = json.loads((workdir / "result.json").read_text())
+    return Ran(code=ended.returncode, screen=ended.stdout, complaint=ended.stderr, result=result)
+
+
+def _world(name: str, users: int, folder: Path) -> Path:
+    simulate(WORLDS[name], users, 7, folder / "logs")
+    return folder / "logs"
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _world("logit", USERS, tmp_path_factory.mktemp("logit"))
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _world("logit", SMALL_USERS, tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="module")
+def approved(logs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ran]:
+    workdir = tmp_path_factory.mktemp("approved")
+    return workdir, _run(logs, workdir)
+
+
+def test_a_world_with_effects_ends_in_a_champion_that_serves(approved: tuple[Path, Ran]) -> None:
+    workdir, ran = approved
+    assert ran.code == 0, ran.complaint
+    assert ran.result["verdict"] == "approved"
+    model = ran.result["model"]
+    assert model["version"] == "1"
+    assert ran.result["plan"]["model"] == model
+    assert 0 < ran.result["plan"]["spent"] <= 1000
+    assert ran.result["metrics"]["truth_corr"] > 0.5 > ran.result["metrics"]["truth_corr_naive"]
+    assert all(Path(ran.result[place]).exists() for place in ("report", "attributions", "data_docs"))
+    assert (workdir / "models" / model["sha256"] / "score.onnx").exists()
+    assert "KFP Executor" not in ran.screen
+    assert set(ran.result["timings"]) > {"train", "evaluate", "total"}
+
+
+def test_the_same_run_again_is_unchanged_bit_for_bit(approved: tuple[Path, Ran], logs: Path) -> None:
+    workdir, first = approved
+    again = _run(logs, workdir)
+    assert (again.code, again.result["verdict"]) == (0, "unchanged")
+    assert again.result["model"] == first.result["model"]
+    assert again.result["run_id"] != first.result["run_id"]
+    assert _credits(again) == _credits(first)
+
+
+def test_a_corrupted_copy_is_refused_and_the_champion_stays(approved: tuple[Path, Ran], tmp_path: Path) -> None:
+    workdir, first = approved
+    simulate(WORLDS["logit"], 100, 1, tmp_path / "logs")
+    part = tmp_path / "logs" / "touchpoints" / "part-0.parquet"
+    pq.write_table(pq.read_table(part).drop_columns(["author_id"]), part)
+    refused = _run(tmp_path / "logs", workdir)
+    assert (refused.code, refused.result["verdict"]) == (1, "refused")
+    assert "author_id" in refused.complaint.splitlines()[-1]
+    assert refused.result["model"] == first.result["model"]
+
+
+def test_a_run_killed_in_training_goes_on_in_training_to_the_same_weights(small: Path, tmp_path: Path) -> None:
+    untouched = _run(small, tmp_path / "untouched", *SMALL)
+    with subprocess.Popen(
+        _command(small, tmp_path / "killed", *SMALL), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "front door: epoch 1 of" in line:
+                break
+        process.send_signal(signal.SIGKILL)
+    time.sleep(3)  # the steps notice that their runner is gone
+    resumed = _run(small, tmp_path / "killed", *SMALL)
+    assert "front door: resumed at step" in resumed.screen
+    assert resumed.screen.count("finished before, kept") == 4
+    assert _bundle(tmp_path / "killed") == _bundle(tmp_path / "untouched")
+    assert resumed.result["verdict"] == untouched.result["verdict"]
+
+
+def test_a_world_without_effects_promotes_nothing(tmp_path: Path) -> None:
+    ran = _run(_world("no-effect", USERS, tmp_path), tmp_path / "work")
+    _assert_nothing_promoted(ran, tmp_path / "work")
+    assert ran.result["verdict"] in ("rejected", "inconclusive")
+
+
+def test_logs_without_mediator_evidence_are_credited_but_promote_nothing(small: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "logs"
+    for table, columns in (
+        ("touchpoints", ["user_id", "item_id", "author_id", "cluster_id", "ts"]),
+        ("uploads", ["user_id", "upload_id", "ts"]),
+    ):
+        (bare / table).mkdir(parents=True)
+        pq.write_table(pq.read_table(small / table, columns=columns), bare / table / "part-0.parquet")
+    _assert_refused_for_lack_of_evidence(_run(bare, tmp_path / "work", *SMALL), tmp_path / "work")
+
+
+@pytest.mark.skipif(not CRITEO.is_dir(), reason="needs the Criteo logs (ALM_MTA_CRITEO_LOGS)")
+def test_criteo_is_credited_but_promotes_nothing(tmp_path: Path) -> None:
+    _assert_refused_for_lack_of_evidence(_run(CRITEO, tmp_path / "work"), tmp_path / "work")
+
+
+def _assert_refused_for_lack_of_evidence(ran: Ran, workdir: Path) -> None:
+    _assert_nothing_promoted(ran, workdir)
+    assert "mediator evidence" in ran.complaint.splitlines()[-1]
+    assert "mediator evidence" in Path(ran.result["report"]).read_text()
+    assert Path(ran.result["attributions"], "part-0.parquet").exists()
+
+
+def _assert_nothing_promoted(ran: Ran, workdir: Path) -> None:
+    assert ran.code == 1
+    assert not ran.result["approved"]
+    assert ran.result["model"] == {"name": None, "version": None, "sha256": None}
+    assert not list((workdir / "models").iterdir())
+    assert ran.complaint.splitlines()[-1].startswith(ran.result["verdict"])
+
+
+def _credits(ran: Ran) -> bytes:
+    return Path(ran.result["attributions"], "part-0.parquet").read_bytes()
+
+
+def _bundle(workdir: Path) -> str:
+    (manifest,) = workdir.glob("runs/*/steps/*/train/model/manifest.json")
+    return manifest.read_text()

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import torch
+from small_world import Prepared
+from tiny_model import TINY_MODEL, TINY_TRAIN, Trained
+
+from features.errors import BundleError
+from features.files import read_json, write_json
+from model.attribution import attribute
+from model.bank import build_bank
+from model.baselines.last_touch import last_touch
+from model.baselines.naive import NaiveModel, leave_one_out
+from model.bundle import load_bundle, save_bundle
+from model.data import load_journeys
+from model.settings import ModelConfig
+from model.train import front_door_module
+
+COLUMNS = [
+    "user_id", "t_obs", "item_id", "author_id", "cluster_id", "ts", "delta", "shapley", "share", "uplift_total",
+    "stderr", "overlap_ess", "abstained", "label",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def credits(prepared: Prepared, trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("credits") / "credits"
+    attribute(
+        model_dir=trained.bundle, journeys_dir=prepared.journeys, data_dir=prepared.data, out=out,
+        champion_dir=trained.bundle, baselines_dir=trained.baselines,
+    )  # fmt: skip
+    return out
+
+
+def read(folder: Path) -> pd.DataFrame:
+    return pq.read_table(folder).to_pandas()
+
+
+def test_one_row_a_touch_of_every_journey_in_key_order(prepared: Prepared, credits: Path) -> None:
+    rows = read(credits / "attributions")
+    journeys = read(prepared.data / "training_table.parquet")
+    assert list(rows.columns) == COLUMNS
+    assert len(rows) == journeys["length"].sum()
+    assert not rows.duplicated(["user_id", "t_obs", "item_id", "ts"]).any()
+    assert rows[["user_id", "t_obs", "ts"]].equals(
+        rows[["user_id", "t_obs", "ts"]].sort_values(["user_id", "t_obs", "ts"])
+    )
+    assert rows.notna().all().all()
+
+
+def test_shares_and_shapley_add_up(credits: Path) -> None:
+    rows = read(credits / "attributions")
+    journeys = rows.groupby(["user_id", "t_obs"])
+    np.testing.assert_allclose(journeys["shapley"].sum(), journeys["uplift_total"].first(), atol=1e-5)
+    shares = journeys["share"].sum()
+    assert (np.isclose(shares, 1, atol=1e-5) | np.isclose(shares, 0)).all()
+
+
+def test_champion_of_the_same_bundle_has_the_same_credits(credits: Path) -> None:
+    keys = ["user_id", "t_obs", "item_id", "ts"]
+    both = read(credits / "champion").merge(read(credits / "attributions"), on=keys, suffixes=("_champion", ""))
+    assert len(both) == len(read(credits / "champion")) > 0
+    np.testing.assert_allclose(both["delta_champion"], both["delta"], atol=1e-6)
+    assert read_json(credits / "summary.json")["champion_comparable"]
+
+
+def test_last_touch_credits_the_last_touch_only(credits: Path) -> None:
+    rows = read(credits / "baselines" / "last_touch")
+    assert ((rows["delta"] == 1) == (rows["ts"] == rows["t_obs"])).all()
+    assert last_touch(torch.tensor([[1.0, 1.0, 0.0]])).tolist() == [[0.0, 1.0, 0.0]]
+
+
+def test_diagnostics_hold_every_judged_touch(prepared: Prepared, credits: Path) -> None:
+    table = load_journeys(prepared.journeys, prepared.data)
+    judge = table.split("judge")
+    assert len(read(credits / "diagnostics" / "touches.parquet")) == int(table.length_J[judge].sum())
+    journeys = read(credits / "diagnostics" / "journeys.parquet")
+    assert journeys["p_obs"].between(0, 1).all()
+    assert len(journeys) == len(judge)
+
+
+def test_without_responses_credits_are_associational_and_abstain(
+    prepared: Prepared, trained: Trained, tmp_path: Path
+) -> None:
+
+    shutil.copytree(prepared.data, tmp_path / "data")
+    schema = read_json(tmp_path / "data" / "schema.json") | {"responses": [], "feature_schema_hash": "0" * 64}
+    write_json(tmp_path / "data" / "schema.json", schema)
+    table = load_journeys(prepared.journeys, tmp_path / "data")
+    module = front_door_module(table, TINY_MODEL, TINY_TRAIN)
+    bank = build_bank(module.model, table, 0)
+    save_bundle(
+        tmp_path / "bundle", model=module.model, bank=bank, schema=schema, catalogue=table.catalogue, history=[]
+    )
+    assert load_bundle(tmp_path / "bundle").schema["responses"] == []
+    places = {"model_dir": tmp_path / "bundle", "journeys_dir": prepared.journeys, "data_dir": tmp_path / "data"}
+    with pytest.raises(BundleError, match="no responses"):
+        attribute(**places, out=tmp_path / "credits")
+    attribute(**places, out=tmp_path / "credits", baselines_dir=trained.baselines, champion_dir=trained.bundle)
+    assert not read_json(tmp_path / "credits" / "summary.json")["identified"]
+    assert not read_json(tmp_path / "credits" / "summary.json")["champion_comparable"]
+    assert read(tmp_path / "credits" / "attributions")["abstained"].all()
+    assert not (tmp_path / "credits" / "champion").exists()
+
+
+def test_naive_leave_one_out_equals_dropping_the_touch(prepared: Prepared) -> None:
+    table = load_journeys(prepared.journeys, prepared.data)
+    torch.manual_seed(0)
+    naive = NaiveModel(ModelConfig(hidden=8), table.sizes)
+    batch = table.batch(torch.arange(3))
+    with torch.no_grad():
+        delta_BL, p_B, _ = leave_one_out(naive, batch)
+        t = batch.treatment
+        without = {name: getattr(t, name)[:, 1:] for name in vars(t)}
+        shorter = type(batch)(**(vars(batch) | {"treatment": type(t)(**without)}))
+        torch.testing.assert_close(p_B - torch.sigmoid(naive(shorter)), delta_BL[:, 0])

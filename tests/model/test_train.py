@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from conftest import TINY_MODEL, TINY_TRAIN, Prepared, Trained
+from safetensors.numpy import load_file
+
+from features.errors import BundleError, TrainingFailed
+from features.files import read_json
+from model.bundle import bundle_sha256, load_bundle
+from model.module import plan_schedule
+from model.score_graph import INPUTS, OUTPUTS
+from model.settings import TrainConfig
+from model.train import train
+
+
+def run_train(prepared: Prepared, root: Path, **changes: object) -> str:
+    train(
+        journeys_dir=prepared.journeys, data_dir=prepared.data, model_config=TINY_MODEL,
+        config=replace(TINY_TRAIN, naive_baseline=False, **changes),  # type: ignore[arg-type]
+        checkpoints=root / "checkpoints", out=root / "bundle",
+    )  # fmt: skip
+    return bundle_sha256(root / "bundle")
+
+
+def test_schedule_reaches_the_least_number_of_steps() -> None:
+    few = plan_schedule(TrainConfig(max_epochs=5, min_steps=400, batch_size=512), 1_000)
+    assert few.steps >= 400
+    assert few.batch_size == 64
+    many = plan_schedule(TrainConfig(max_epochs=5, min_steps=400, batch_size=512), 100_000)
+    assert (many.batch_size, many.epochs) == (512, 5)
+
+
+def test_training_lowers_the_selection_loss(trained: Trained) -> None:
+    epochs = read_json(trained.bundle / "history.json")["epochs"]
+    assert epochs[-1]["selection_loss"] < epochs[0]["selection_loss"]
+
+
+def test_same_data_and_settings_give_the_same_bytes(prepared: Prepared, tmp_path: Path) -> None:
+    assert run_train(prepared, tmp_path / "a") == run_train(prepared, tmp_path / "b")
+    assert run_train(prepared, tmp_path / "c", seed=8) != bundle_sha256(tmp_path / "a" / "bundle")
+
+
+def test_a_killed_training_resumes_to_the_same_model(prepared: Prepared, tmp_path: Path) -> None:
+    """kill -9 after the first epoch's checkpoint; the second try goes on and ends with the uninterrupted bytes."""
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "model: {hidden: 8, bank: 32}\n"
+        "train: {max_epochs: 8, min_steps: 20, batch_size: 128, accelerator: cpu, "
+        "naive_baseline: false, patience: 99}\n"
+    )
+
+    def start(root: Path) -> subprocess.Popen[str]:
+        places = {
+            "--journeys": prepared.journeys, "--data": prepared.data, "--config": config,
+            "--checkpoints": root / "checkpoints", "--out": root / "bundle",
+        }  # fmt: skip
+        arguments = [str(part) for option in places.items() for part in option]
+        return subprocess.Popen(
+            [sys.executable, "-m", "model.train", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    killed = start(tmp_path / "killed")
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "killed").rglob("last.ckpt")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "bundle").exists()
+    resumed, whole = start(tmp_path / "killed"), start(tmp_path / "whole")
+    said, _ = resumed.communicate()
+    whole.communicate()
+    assert "resumed at step" in said
+    assert bundle_sha256(tmp_path / "killed" / "bundle") == bundle_sha256(tmp_path / "whole" / "bundle")
+
+
+def test_two_processes_train_with_ddp(prepared: Prepared, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "model: {hidden: 8, bank: 32}\n"
+        "train: {max_epochs: 1, min_steps: 5, batch_size: 128, accelerator: cpu, devices: 2}\n"
+    )
+    places = {
+        "--journeys": prepared.journeys, "--data": prepared.data, "--config": config,
+        "--checkpoints": tmp_path / "checkpoints", "--out": tmp_path / "bundle", "--baselines-out": tmp_path / "naive",
+    }  # fmt: skip
+    arguments = [str(part) for option in places.items() for part in option]
+    subprocess.run([sys.executable, "-m", "model.train", *arguments], check=True, capture_output=True, timeout=300)
+    assert load_bundle(tmp_path / "bundle").sha256
+    assert (tmp_path / "naive" / "naive.safetensors").exists()
+
+
+def test_one_outcome_only_is_refused(prepared: Prepared, tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(prepared.data / "training_table.parquet")
+    position = table.column_names.index("label")
+    (tmp_path / "data").mkdir()
+    zeros = pa.array(np.zeros(table.num_rows, np.int8))
+    pq.write_table(table.set_column(position, "label", zeros), tmp_path / "data" / "training_table.parquet")
+    for name in ("items.parquet", "schema.json"):
+        (tmp_path / "data" / name).write_bytes((prepared.data / name).read_bytes())
+    with pytest.raises(TrainingFailed, match=r"split 'fit' has [\d,]+ journeys, 0 with an upload"):
+        run_train(replace(prepared, data=tmp_path / "data"), tmp_path)
+
+
+def test_an_altered_bundle_is_refused(trained: Trained, tmp_path: Path) -> None:
+    for path in trained.bundle.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(BundleError, match=r"weights\.safetensors: missing or altered"):
+        load_bundle(tmp_path)
+
+
+def test_the_onnx_graph_scores_the_golden_rows(trained: Trained) -> None:
+    golden = load_file(trained.bundle / "golden.safetensors")
+    session = onnxruntime.InferenceSession(trained.bundle / "score.onnx")
+    got = session.run(list(OUTPUTS), {name: golden[name] for name in INPUTS})
+    for name, value in zip(OUTPUTS, got, strict=True):
+        np.testing.assert_allclose(value, golden[name], atol=1e-5)
+    one_touch = {name: golden[name][:2, :1] if name != "profile_BP" else golden[name][:2] for name in INPUTS}
+    assert session.run(["delta_BL"], one_touch)[0].shape == (2, 1)

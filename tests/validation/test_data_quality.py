@@ -1,0 +1,262 @@
+"""Checkpoints on real logs and journeys: what they refuse, what they warn of, what they write."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+
+from features.errors import ConfigError, ValidationFailed
+from features.journeys import JourneyConfig, build_journeys
+from features.reader import open_logs
+from validation.data_docs import offline_page
+from validation.data_quality import QualityLimits, Report, validate_logs, validate_training_table
+from validation.gx_duckdb import Finding
+
+USERS, DAYS, CLUSTERS = 60, 40, 5
+
+
+def write_logs(root: Path) -> Path:
+    """60 users who touch something on most of 40 days and upload now and then, split over two files."""
+    rng = np.random.default_rng(3)
+    n = USERS * DAYS
+    ts = np.datetime64("2024-01-01", "us") + rng.integers(0, DAYS * 86_400_000_000, n).astype("timedelta64[us]")
+    item_id = rng.integers(0, 300, n)
+    touches = pd.DataFrame(
+        {
+            "user_id": rng.integers(0, USERS, n),
+            "item_id": item_id,
+            "author_id": item_id % 30,
+            "cluster_id": (item_id % CLUSTERS).astype("int32"),
+            "ts": ts,
+            "watch_ratio": rng.random(n).astype("float32"),
+            "liked": rng.random(n) < 0.2,
+        }
+    )
+    m = USERS * 12
+    uploads = pd.DataFrame(
+        {
+            "user_id": rng.integers(0, USERS, m),
+            "upload_id": np.arange(m),
+            "ts": np.datetime64("2024-01-01", "us")
+            + rng.integers(0, DAYS * 86_400_000_000, m).astype("timedelta64[us]"),
+            "embedding": list(rng.normal(size=(m, 3)).astype("float32")),
+        }
+    )
+    users = pd.DataFrame(
+        {
+            "user_id": np.arange(USERS // 3),
+            "event_timestamp": np.datetime64("2024-01-01", "us"),
+            "age": rng.normal(30, 5, USERS // 3),
+            "city": None,
+        }
+    ).astype({"city": "string"})
+    for name, table in {"touchpoints": touches, "uploads": uploads, "users": users}.items():
+        (root / name).mkdir(parents=True)
+        half = len(table) // 2
+        table.iloc[:half].to_parquet(root / name / "part-0.parquet", index=False)
+        table.iloc[half:].to_parquet(root / name / "part-1.parquet", index=False)
+    return root
+
+
+@pytest.fixture(scope="module")
+def logs_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_logs(tmp_path_factory.mktemp("logs"))
+
+
+@pytest.fixture(scope="module")
+def stages(logs_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """journeys/ as the pipeline writes them, and data/training_table.parquet with one profile column."""
+    root = tmp_path_factory.mktemp("stages")
+    build_journeys(open_logs(logs_root), JourneyConfig(), root / "journeys")
+    (root / "data").mkdir()
+    rewrite_training_table(root, root, "*, CASE WHEN user_id < 50 THEN user_id % 7 END AS profile__age")
+    return root
+
+
+def rewrite_training_table(source: Path, target: Path, select: str, where: str = "TRUE") -> None:
+    table = source / "data" / "training_table.parquet"
+    origin = table if table.is_file() else source / "journeys" / "journeys.parquet"
+    query = f"SELECT {select} FROM read_parquet('{origin}') WHERE {where} ORDER BY journey_id"
+    with duckdb.connect() as connection:
+        connection.sql(query).write_parquet(str(target / "data" / "new.parquet"))
+    (target / "data" / "new.parquet").replace(target / "data" / "training_table.parquet")
+
+
+def altered(stages: Path, folder: Path, select: str, where: str = "TRUE") -> Path:
+    """A copy of `stages` whose training table went through a SELECT."""
+    shutil.copytree(stages, folder, dirs_exist_ok=True)
+    rewrite_training_table(stages, folder, select, where)
+    return folder
+
+
+def validate(folder: Path, **arguments: Any) -> Report:
+    return validate_training_table(folder / "journeys", folder / "data", folder / "quality", **arguments)
+
+
+def warnings_of(report: Report) -> dict[str, tuple[str, ...]]:
+    return {suite.suite: suite.warnings for suite in report.suites if suite.warnings}
+
+
+def test_logs_within_the_contract_pass_with_warnings(logs_root: Path, tmp_path: Path) -> None:
+    report = validate_logs(open_logs(logs_root), tmp_path)
+    assert [suite.suite for suite in report.suites] == ["touchpoints", "uploads", "users", "logs_facts"]
+    empty_profile = "users.city: city is null in at most 50% of rows; observed 20 of 20 rows"
+    assert warnings_of(report) == {"users": (empty_profile,)}
+    stored = json.loads((tmp_path / "data_quality.json").read_text())
+    assert sum(suite["checks"] for suite in stored["suites"]) > 30
+    page = (tmp_path / "data_docs" / "index.html").read_text()
+    assert all(suite.suite in page for suite in report.suites)
+
+
+def test_unusual_logs_warn(logs_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "logs"
+    shutil.copytree(logs_root, root)
+    for file in (root / "touchpoints").iterdir():
+        table = pd.read_parquet(file).assign(cluster_id=np.int32(4), liked=False)
+        table.loc[table.index[::3], "watch_ratio"] = np.nan
+        table[table.ts > "2024-01-20"].to_parquet(file, index=False)
+    limits = QualityLimits(response_null_share=0.2, top_user_share=0.01)
+    text = warnings_of(validate_logs(open_logs(root), tmp_path / "out", limits=limits))["logs_facts"]
+    for found in (
+        "clusters: ",
+        "top_cluster_share: ",
+        "top_user_share: ",
+        "liked_varies: ",
+        "watch_ratio_null_share: ",
+    ):
+        assert any(found in warning for warning in text), found
+    assert len(text) == 5
+
+
+def test_nobody_uploads_after_consuming(logs_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "logs"
+    shutil.copytree(logs_root, root)
+    for file in (root / "uploads").iterdir():
+        table = pd.read_parquet(file)
+        table.assign(user_id=table.user_id + 10_000).to_parquet(file, index=False)
+    with pytest.raises(ValidationFailed, match=r"logs_facts\.uploaders_with_touches: .*; observed 0"):
+        validate_logs(open_logs(root), tmp_path / "out")
+
+
+def test_a_sound_training_table_passes(stages: Path) -> None:
+    report = validate(stages)
+    assert [suite.suite for suite in report.suites] == ["training_table", "training_facts", "judge_exposures"]
+    assert warnings_of(report) == {}
+    assert report.as_dicts()[0] == {"suite": "training_table", "success": True, "warnings": []}
+
+
+def test_the_docs_are_the_same_bytes_again(stages: Path, tmp_path: Path) -> None:
+    def pages(folder: Path) -> dict[str, bytes]:
+        validate_training_table(stages / "journeys", stages / "data", folder)
+        return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+    assert pages(tmp_path / "a") == pages(tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("select", "where", "expected"),
+    [
+        pytest.param(
+            "* REPLACE (CASE WHEN journey_id = 5 THEN 2 ELSE label END AS label, length + 70 AS length, "
+            "-1 - n_control AS n_control, label_ts + INTERVAL 3 DAY AS label_ts, 'test' AS split)",
+            "TRUE",
+            (
+                "training_table.label: label is 0 or 1; observed 1 of 2,207 rows, for example 2",
+                "training_table.length: a journey has 1 to 64 touches; observed 2,207 of 2,207 rows, for example 7",
+                "training_table.n_control: n_control counts uploads; observed 2,207 of 2,207 rows, for example -",
+                "training_table.hours_to_upload: the upload comes within 24 h after t_obs; observed ",
+                "training_table.split: split is fit, selection or judge; observed 2,207 of 2,207 rows, for example t",
+                "training_facts.touches_out_of_range: ",
+            ),
+            id="values outside their range",
+        ),
+        pytest.param(
+            "* EXCLUDE (n_days_covered) REPLACE (0::INT AS length, 'nan'::FLOAT AS n_control, "
+            "NULL::TIMESTAMP AS label_ts, 7 AS journey_id, 1 AS user_id, TIMESTAMP '2024-01-09' AS t_obs)",
+            "TRUE",
+            (
+                "training_table.length: a journey has 1 to 64 touches; observed 2,207 of 2,207 rows, for example 0",
+                "training_table.n_control: n_control is never null; observed 2,207 of 2,207 rows",
+                "training_table.label_has_its_upload: label is 1 exactly where an upload is recorded; observed ",
+                "training_table.journey_id: journey_id is unique; observed 2,207 of 2,207 rows, for example 7",
+                "training_table.user_id, t_obs: (user_id, t_obs) is unique; observed 2,207 of 2,207 rows",
+                "training_table.n_days_covered: n_days_covered counts days of 28; observed an error: ",
+                "training_facts.users_in_two_splits: no user is in two splits; observed 1",
+                "training_facts.touches_after_t_obs: ",
+            ),
+            id="nulls, duplicates and a missing column",
+        ),
+        pytest.param("*", "FALSE", ("training_table.*: the table has rows; observed 0",), id="no rows"),
+        pytest.param(
+            "*",
+            "split <> 'judge' AND (split <> 'fit' OR label = 0)",
+            (
+                "training_facts.judge_rows: the judge split has journeys; observed 0",
+                "training_facts.judge_uploads: the judge split has uploads; observed 0",
+                "training_facts.fit_uploads: the fit split has uploads; observed 0",
+                "training_facts.rows_changed_by_retrieval: every journey came back once, unchanged; observed ",
+            ),
+            id="a split without journeys, another without uploads",
+        ),
+    ],
+)
+def test_a_broken_training_table_is_refused(
+    select: str, where: str, expected: tuple[str, ...], stages: Path, tmp_path: Path
+) -> None:
+    folder = altered(stages, tmp_path, select, where)
+    with pytest.raises(ValidationFailed, match=r"training_\w+\..+: .+; observed .+ Every finding: .*index\.html"):
+        validate(folder)
+    assert (folder / "quality" / "data_docs" / "index.html").is_file()
+    stored = json.loads((folder / "quality" / "data_quality.json").read_text())
+    found = [Finding(**finding) for suite in stored["suites"] for finding in suite["findings"]]
+    critical = [str(finding) for finding in found if finding.severity == "critical"]
+    for text in expected:
+        assert any(line.startswith(text) for line in critical), (text, critical)
+
+
+def test_an_unusual_training_table_warns(stages: Path, tmp_path: Path) -> None:
+    folder = altered(stages, tmp_path, "* REPLACE (NULL::BIGINT AS profile__age)")
+    (folder / "journeys" / "judge.parquet").unlink()
+    pd.DataFrame({"journey_id": [], "cluster_id": [], "n_touches": []}, dtype="int64").to_parquet(
+        folder / "journeys" / "judge.parquet"
+    )
+    limits = QualityLimits(label_rate_high=0.001, top_cluster_share=0.1)
+    found = warnings_of(validate(folder, limits=limits))
+    assert len(found["training_facts"]) == 3
+    for name in ("label_rate: ", "profile_null_share: ", "top_cluster_share: "):
+        assert any(name in warning for warning in found["training_facts"]), name
+    (exposures,) = found["judge_exposures"]
+    assert "there are exposures after the horizon" in exposures
+
+
+def test_limits_are_shares() -> None:
+    with pytest.raises(ConfigError, match="top_user_share is a share between 0 and 1, not 2"):
+        QualityLimits(top_user_share=2)
+
+
+def test_no_page_asks_the_network(stages: Path) -> None:
+    validate(stages)
+    pages = list((stages / "quality" / "data_docs").rglob("*.html"))
+    assert len(pages) == 7
+    for page in pages:
+        html = page.read_text()
+        assert 'src="http' not in html
+        assert "newsletter" not in html
+        for link in html.split('href="')[1:]:
+            target = link.split('"')[0]
+            if target.endswith((".css", ".ico")):
+                assert (page.parent / target).resolve().is_file(), target
+
+
+def test_a_link_that_is_not_vendored_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"https://cdn\.example/new@2\.js, which is not vendored"):
+        offline_page('<script src="https://cdn.example/new@2.js"></script>', ".")
+    with pytest.raises(ValueError, match="would ask the network"):
+        offline_page("<style>body { background: url('https://cdn.example/a.png') }</style>", ".")

@@ -1,0 +1,279 @@
+"""The judge split from the stages' files: journeys/, data/ and credits/ -> arrays (`validation/judge_arrays.py`).
+
+Every table is sorted by its key on the way in and must then match the judge's touches one by one, so a credit can
+never land on another touch. Users go to shards by a hash of their own, unlike the one that splits users.
+
+Shapes: J journeys, T touches, K clusters, R responses.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from duckdb import DuckDBPyConnection
+from numpy.typing import NDArray
+
+from features.duck import quote, session
+from features.encoding import encode_profiles
+from features.errors import AlmMtaError, ConfigError
+from features.files import read_json
+from validation.buckets import RARE, clusters_to_keep
+from validation.judge_arrays import DECAY_HOURS, SHARDS, JudgeArrays
+from validation.shards import Floats, Ints, bin_sums
+
+logger = logging.getLogger(__name__)
+
+BASELINES = ("last_touch", "naive")
+HOUR_US = 3_600_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class TouchKeys:
+    """What names a touch in every file: (user_id, t_obs, ts, item_id), times in microseconds, ascending."""
+
+    user_T: Ints
+    t_obs_T: Ints
+    ts_T: Ints
+    item_T: Ints
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnostics:
+    """The candidate's own view of the judge's touches; None where the model has no such part."""
+
+    u_T: Floats | None
+    """Response index of the touch."""
+    m_T: Floats | None
+    """Mediator prior of the touch's content."""
+    residual_J: Floats | None
+    """Mediator residual of the journey."""
+    p_obs_J: Floats | None
+    """P(Y | T, x) as observed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeSplit:
+    """Everything `evaluate` reads of the judge's users."""
+
+    arrays: JudgeArrays
+    keys: TouchKeys
+    diagnostics: Diagnostics
+
+
+def shard_of(user_J: Ints) -> Ints:
+    """Shard 0..999 of a user: splitmix64 of the id, the same on every machine and day."""
+    z = user_J.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return ((z ^ (z >> np.uint64(31))) % np.uint64(SHARDS)).astype(np.int64)
+
+
+def load_judge(
+    *, journeys_dir: Path, data_dir: Path, credits_dir: Path, min_treated: int, max_clusters: int
+) -> JudgeSplit:
+    """Read the judge split; rare clusters merge by `clusters_to_keep`.
+
+    Raises ConfigError where there are no judge journeys, AlmMtaError where credits do not match the journeys.
+    """
+    schema = read_json(data_dir / "schema.json")
+    with session(threads=1) as connection:
+        journeys = _journeys(connection, data_dir)
+        if journeys.empty:
+            raise ConfigError(
+                f"{data_dir / 'training_table.parquet'}: no journey of split 'judge'; the judge needs "
+                "users whose journeys end 8 days before the logs do"
+            )  # fmt: skip
+        touches = _touches(connection, journeys_dir, journeys, schema["responses"])
+        journey_T = np.repeat(np.arange(len(journeys)), journeys["length"].to_numpy())
+        keys = _keys(journeys, journey_T, touches)
+        delta_T = {
+            name: _aligned(connection, path, "delta", keys, name) for name, path in ranking_files(credits_dir).items()
+        }
+        diagnostics = _diagnostics(connection, credits_dir, journeys, journey_T)
+        post = connection.read_parquet(str(journeys_dir / "judge.parquet")).df()
+    logger.info("judge split: %d journeys, %d touches", len(journeys), len(journey_T))
+    cluster_K, column_T = _columns(touches["cluster_id"], journey_T, min_treated, max_clusters)
+    gap_hours_T = (keys.t_obs_T - keys.ts_T) / HOUR_US
+    decay_T = np.exp(-gap_hours_T / DECAY_HOURS)
+    arrays = JudgeArrays(
+        shard_J=shard_of(journeys["user_id"].to_numpy()),
+        y_J=journeys["label"].to_numpy(dtype=np.float64),
+        n_J=journeys["n_control"].to_numpy(dtype=np.float64),
+        covered_J=journeys["n_days_covered"].to_numpy(dtype=np.float64),
+        x_JP=encode_profiles(journeys, schema["profile"]).astype(np.float64),
+        cluster_K=cluster_K,
+        dose_JK=_sum_JK(journey_T, column_T, decay_T, len(journeys), len(cluster_K)),
+        post_JK=_post_counts(post, journeys["journey_id"].to_numpy(), cluster_K),
+        journey_T=journey_T,
+        column_T=column_T,
+        decay_T=decay_T,
+        response_TR=_responses(touches, schema["responses"]),
+        delta_T=delta_T,
+    )
+    return JudgeSplit(arrays=arrays, keys=keys, diagnostics=diagnostics)
+
+
+def ranking_files(credits_dir: Path) -> dict[str, Path]:
+    """Ranking -> its credits, in the report's order; a champion only where there is one."""
+    files = {
+        "candidate": credits_dir / "attributions" / "part-0.parquet",
+        "champion": credits_dir / "champion" / "part-0.parquet",
+    }
+    files |= {name: credits_dir / "baselines" / name / "part-0.parquet" for name in BASELINES}
+    return {name: path for name, path in files.items() if name != "champion" or path.exists()}
+
+
+def _journeys(connection: DuckDBPyConnection, data_dir: Path) -> pd.DataFrame:
+    connection.read_parquet(str(data_dir / "training_table.parquet")).create_view("training_table")
+    connection.execute(
+        "CREATE TEMP TABLE judge AS SELECT *, epoch_us(t_obs::TIMESTAMP) AS t_obs_us FROM training_table "
+        "WHERE split = 'judge'"
+    )
+    return connection.execute("SELECT * FROM judge ORDER BY user_id, t_obs").df()
+
+
+def _touches(
+    connection: DuckDBPyConnection, journeys_dir: Path, journeys: pd.DataFrame, responses: list[str]
+) -> dict[str, NDArray[np.generic]]:
+    """Columns of the judge's touches, one row a (journey, position)."""
+    wanted = "".join(f", {quote(name)}::DOUBLE AS {quote(name)}" for name in responses)
+    columns = connection.execute(
+        f"SELECT file_row_number AS position, item_id, cluster_id, epoch_us(ts::TIMESTAMP) AS ts{wanted} "
+        "FROM read_parquet($path, file_row_number = true) "
+        "WHERE user_id IN (SELECT user_id FROM judge) ORDER BY position",
+        {"path": str(journeys_dir / "touches.parquet")},
+    ).fetchnumpy()
+    length_J = journeys["length"].to_numpy(dtype=np.int64)
+    first_J = np.cumsum(length_J) - length_J
+    position_T = np.arange(length_J.sum()) + np.repeat(journeys["offset"].to_numpy(dtype=np.int64) - first_J, length_J)
+    row_T = np.searchsorted(_plain(columns.pop("position")), position_T)
+    return {name: _plain(column)[row_T] for name, column in columns.items()}
+
+
+def _plain(column: Any) -> NDArray[np.generic]:
+    """DuckDB's masked array as a plain one; nulls of floats become NaN."""
+    if not isinstance(column, np.ma.MaskedArray):
+        return np.asarray(column)
+    return np.asarray(column.filled(np.nan) if column.dtype.kind == "f" else column.data)
+
+
+def _keys(journeys: pd.DataFrame, journey_T: Ints, touches: dict[str, NDArray[np.generic]]) -> TouchKeys:
+    return TouchKeys(
+        user_T=journeys["user_id"].to_numpy(dtype=np.int64)[journey_T],
+        t_obs_T=journeys["t_obs_us"].to_numpy(dtype=np.int64)[journey_T],
+        ts_T=touches["ts"].astype(np.int64),
+        item_T=touches["item_id"].astype(np.int64),
+    )
+
+
+def _aligned(connection: DuckDBPyConnection, path: Path, column: str, keys: TouchKeys, ranking: str) -> Floats:
+    """`column` of a credits file in the order of the judge's touches; refuses a file of other touches."""
+    if not path.exists():
+        raise AlmMtaError(f"credits of ranking '{ranking}' are missing at {path}; run attribution again")
+    rows = connection.execute(
+        f"SELECT c.user_id, epoch_us(c.t_obs::TIMESTAMP) AS t_obs, epoch_us(c.ts::TIMESTAMP) AS ts, c.item_id, "
+        f"c.{quote(column)}::DOUBLE AS value FROM read_parquet($path) c "
+        "SEMI JOIN judge ON c.user_id = judge.user_id AND epoch_us(c.t_obs::TIMESTAMP) = judge.t_obs_us "
+        "ORDER BY c.user_id, c.t_obs, c.ts, c.item_id",
+        {"path": str(path)},
+    ).fetchnumpy()
+    expected = {"user_id": keys.user_T, "t_obs": keys.t_obs_T, "ts": keys.ts_T, "item_id": keys.item_T}
+    found = {name: _plain(rows[name]) for name in expected}
+    if any(not np.array_equal(found[name], expected[name]) for name in expected):
+        raise AlmMtaError(
+            f"credits of ranking '{ranking}' at {path} hold {len(found['ts']):,} touches of the judge's journeys "
+            f"where those have {len(keys.ts_T):,}, or other touches; run attribution on these journeys again"
+        )  # fmt: skip
+    value_T = np.asarray(_plain(rows["value"]), dtype=np.float64)
+    if not np.isfinite(value_T).all():
+        bad = int((~np.isfinite(value_T)).sum())
+        raise AlmMtaError(f"credits of ranking '{ranking}' at {path}: {column} is not finite in {bad:,} rows")
+    return value_T
+
+
+def _diagnostics(
+    connection: DuckDBPyConnection, credits_dir: Path, journeys: pd.DataFrame, journey_T: Ints
+) -> Diagnostics:
+    folder = credits_dir / "diagnostics"
+    id_J = journeys["journey_id"].to_numpy(dtype=np.int64)
+    touches = _diagnostic_rows(connection, folder / "touches.parquet", "journey_id, position")
+    by_journey = _diagnostic_rows(connection, folder / "journeys.parquet", "journey_id")
+    per_journey = None if by_journey is None else by_journey.set_index("journey_id").reindex(id_J)
+    if touches is not None and not np.array_equal(touches["journey_id"].to_numpy(), id_J[journey_T]):
+        raise AlmMtaError(
+            f"{folder / 'touches.parquet'} holds other touches than the judge's journeys; attribute again"
+        )
+    return Diagnostics(
+        u_T=_finite(touches, "u"),
+        m_T=_finite(touches, "m"),
+        residual_J=_finite(per_journey, "residual"),
+        p_obs_J=_finite(per_journey, "p_obs"),
+    )
+
+
+def _diagnostic_rows(connection: DuckDBPyConnection, path: Path, order: str) -> pd.DataFrame | None:
+    if not path.exists():
+        return None
+    return connection.execute(
+        f"SELECT * FROM read_parquet($path) SEMI JOIN judge USING (journey_id) ORDER BY {order}",
+        {"path": str(path)},
+    ).df()
+
+
+def _finite(table: pd.DataFrame | None, column: str) -> Floats | None:
+    """The column, or None where it is absent or has a value that is missing."""
+    if table is None or column not in table:
+        return None
+    values = table[column].to_numpy(dtype=np.float64, na_value=np.nan)
+    return values if np.isfinite(values).all() else None
+
+
+def _columns(cluster_T: NDArray[np.generic], journey_T: Ints, min_treated: int, max_clusters: int) -> tuple[Ints, Ints]:
+    """Cluster ids of the columns, RARE last where clusters were merged, and each touch's column."""
+    distinct, index_T = np.unique(cluster_T.astype(np.int64), return_inverse=True)
+    pairs = np.unique(index_T * (journey_T[-1] + 1) + journey_T)
+    treated_K = np.bincount(pairs // (journey_T[-1] + 1), minlength=len(distinct))
+    kept = clusters_to_keep(treated_K, min_treated=min_treated, most=max_clusters)
+    column_of = np.full(len(distinct), len(kept))
+    column_of[kept] = np.arange(len(kept))
+    merged = len(kept) < len(distinct)
+    cluster_K = np.concatenate([distinct[kept], [RARE]]) if merged else distinct[kept]
+    return cluster_K, column_of[index_T]
+
+
+def _sum_JK(row_N: Ints, column_N: Ints, value_N: Floats, J: int, K: int) -> Floats:  # noqa: N802
+    return bin_sums(row_N * K + column_N, value_N, J * K).reshape(J, K)
+
+
+def _post_counts(post: pd.DataFrame, journey_id_J: Ints, cluster_K: Ints) -> Floats | None:
+    """Post-horizon touches per journey and column; clusters without a column count as RARE where there is one."""
+    if post.empty:
+        return None
+    order = np.argsort(journey_id_J, kind="stable")
+    id_N = post["journey_id"].to_numpy(dtype=np.int64)
+    place_N = np.minimum(np.searchsorted(journey_id_J[order], id_N), len(order) - 1)
+    row_N = order[place_N]
+    column_of = {int(cluster): column for column, cluster in enumerate(cluster_K)}
+    column_N = post["cluster_id"].map(column_of).fillna(column_of.get(RARE, -1)).to_numpy(dtype=np.int64)
+    ours = (journey_id_J[row_N] == id_N) & (column_N >= 0)
+    count_N = post["n_touches"].to_numpy(dtype=np.float64)
+    return _sum_JK(row_N[ours], column_N[ours], count_N[ours], len(journey_id_J), len(cluster_K))
+
+
+def _responses(touches: dict[str, NDArray[np.generic]], names: list[str]) -> Floats | None:
+    """Responses as centred numbers, [T, R]: half the logit of watch_ratio, flags as 0/1; a missing one is 0."""
+    columns = []
+    for name in names:
+        value_T = touches[name].astype(np.float64)
+        if name == "watch_ratio":
+            clipped_T = np.clip(value_T, 0.02, 0.98)
+            value_T = np.log(clipped_T / (1 - clipped_T)) / 2
+        present_T = np.isfinite(value_T)
+        if present_T.any() and value_T[present_T].std() > 1e-9:
+            columns.append(np.where(present_T, value_T - value_T[present_T].mean(), 0.0))
+    return np.stack(columns, axis=1) if columns else None

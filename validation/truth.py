@@ -1,0 +1,83 @@
+"""Credits against a world's known truth (`truth/` beside the logs), on the judge's touches.
+
+    slope = cov(Δ, Δ̂) / var(Δ̂)        1 is calibrated
+    PEHE/sd = √mean (Δ̂ − Δ)² / sd(Δ)   Hill (2011), J. Comput. Graph. Stat. 20(1)
+    efficiency of the top 1% = mean Δ of the touches with the 1% largest credits / mean Δ
+
+Shapes: T touches, K clusters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from scipy.stats import spearmanr
+
+from features.duck import session
+from validation.judge_data import TouchKeys
+from validation.shards import Floats, Ints
+
+TOP_SHARE = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class TruthMetrics:
+    """One ranking against the truth."""
+
+    corr: float
+    slope: float
+    pehe_over_sd: float
+    cluster_spearman: float
+    top1_efficiency: float
+
+
+def load_truth(logs_root: Path, keys: TouchKeys) -> Floats | None:
+    """True Δ of every judge touch, NaN where the world says nothing of it; None without truth/touchpoints."""
+    folder = logs_root / "truth" / "touchpoints"
+    if not folder.is_dir():
+        return None
+    columns = {"user_id": keys.user_T, "t_obs": keys.t_obs_T, "ts": keys.ts_T, "item_id": keys.item_T}
+    with session(threads=1) as connection:
+        connection.register("judge_touches", pa.table({"position": np.arange(len(keys.user_T)), **columns}))
+        found = connection.execute(
+            "SELECT j.position, t.delta::DOUBLE AS delta FROM read_parquet($path) t JOIN judge_touches j "
+            "ON t.user_id = j.user_id AND epoch_us(t.t_obs::TIMESTAMP) = j.t_obs "
+            "AND epoch_us(t.ts::TIMESTAMP) = j.ts AND t.item_id = j.item_id",
+            {"path": str(folder / "*.parquet")},
+        ).fetchnumpy()
+    truth_T = np.full(len(keys.user_T), np.nan)
+    truth_T[found["position"]] = found["delta"]
+    return truth_T
+
+
+def truth_metrics(estimate_T: Floats, truth_T: Floats, column_T: Ints) -> TruthMetrics | None:
+    """Compare where the truth is known; None where it is nowhere known or the same everywhere (no effect)."""
+    known_T = np.isfinite(truth_T)
+    if not known_T.any() or truth_T[known_T].std() < 1e-12:
+        return None
+    estimate_T, truth_T, column_T = estimate_T[known_T], truth_T[known_T], column_T[known_T]
+    covariance = np.cov(truth_T, estimate_T)
+    varies = covariance[1, 1] > 0
+    count_K = np.bincount(column_T)
+    present_K = count_K > 0
+    mean_K = [np.bincount(column_T, v_T)[present_K] / count_K[present_K] for v_T in (truth_T, estimate_T)]
+    ranked = varies and len(mean_K[1]) > 1 and np.ptp(mean_K[1]) > 0
+    return TruthMetrics(
+        corr=float(covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1])) if varies else 0.0,
+        slope=float(covariance[0, 1] / covariance[1, 1]) if varies else 0.0,
+        pehe_over_sd=float(np.sqrt(np.mean((estimate_T - truth_T) ** 2)) / truth_T.std()),
+        cluster_spearman=float(spearmanr(*mean_K).statistic) if ranked else 0.0,
+        top1_efficiency=top_efficiency(estimate_T, truth_T),
+    )
+
+
+def top_efficiency(score_T: Floats, truth_T: Floats) -> float:
+    """Mean truth of the touches with the largest scores over the mean truth; ties share the places they fill."""
+    places = max(round(TOP_SHARE * len(score_T)), 1)
+    edge = np.partition(score_T, len(score_T) - places)[len(score_T) - places]
+    above, tied = score_T > edge, score_T == edge
+    total = truth_T[above].sum() + (places - above.sum()) * truth_T[tied].mean()
+    return float(total / places / truth_T.mean())
