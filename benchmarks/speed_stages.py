@@ -130,13 +130,19 @@ def time_stages(work: Path, users: int, seed: int, world: str) -> list[StageTime
     return watch.stages
 
 
-def result_of(stages: list[StageTime], command: str, users: int, seed: int, world: str) -> dict[str, Any]:
-    """The stages with everything needed to repeat them, fit for JSON."""
+def provenance(command: str, users: int, seed: int, world: str) -> dict[str, Any]:
+    """Everything needed to repeat a measurement, fit for JSON."""
     return {
         "command": command,
         "world": {"name": world, "users": users, "seed": seed},
         "machine": {"cores": os.cpu_count(), "architecture": platform.machine(), "system": platform.system()},
         "versions": {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in PACKAGES},
+    }
+
+
+def result_of(stages: list[StageTime], command: str, users: int, seed: int, world: str) -> dict[str, Any]:
+    """The stages with what is needed to repeat them."""
+    return provenance(command, users, seed, world) | {
         "stages": [asdict(stage) | {"rate": stage.rate} for stage in stages],
         "total_wall_s": sum(stage.wall_s for stage in stages),
     }

@@ -34,6 +34,7 @@ from model.shapley import shapley
 logger = logging.getLogger(__name__)
 
 JOURNEYS_A_BATCH = 1024
+BATCHES_A_CHUNK = 16
 SPLITS = ("fit", "selection", "judge")
 
 
@@ -51,6 +52,8 @@ class Credits:
 
 
 Scorer = Callable[[JourneyBatch], Credits]
+RowsOf = Callable[[Tensor, JourneyBatch], dict[str, Any]]
+"""Row numbers and batch of B journeys -> columns with one value a touch, journey after journey."""
 
 
 @torch.no_grad()
@@ -139,14 +142,23 @@ def _associational_scorer(naive: NaiveModel | None) -> Scorer:
 def _write_credits(
     folder: Path, table: JourneyTable, touches: pa.Table, row_J: Tensor, scorer: Scorer, what: str
 ) -> None:
-    with _parquet(folder / "part-0.parquet") as write:
-        for done, (row_B, batch) in enumerate(_batches(table, row_J)):
-            credits = scorer(batch)
-            mask_BL = batch.treatment.mask_BL.bool()
-            write(_attribution_rows(table, touches, row_B, mask_BL, credits))
-            if done % 50 == 49:
-                logger.info("%s: %d of %d journeys", what, (done + 1) * JOURNEYS_A_BATCH, len(row_J))
-    logger.info("%s: all %d journeys", what, len(row_J))
+    def rows(row_B: Tensor, batch: JourneyBatch) -> dict[str, Any]:
+        return _attribution_rows(table, touches, row_B, batch.treatment.mask_BL.bool(), scorer(batch))
+
+    _write_by_touch(folder / "part-0.parquet", table, row_J, rows, what)
+
+
+def _write_by_touch(path: Path, table: JourneyTable, row_J: Tensor, rows: RowsOf, what: str = "") -> None:
+    """Write one row a touch, in the order of `row_J`, from batches of journeys of like length."""
+    with _parquet(path) as write:
+        for done, chunk_J in enumerate(torch.split(row_J, JOURNEYS_A_BATCH * BATCHES_A_CHUNK)):
+            alike_J = chunk_J[table.length_J[chunk_J].argsort(stable=True)]
+            parts = [pa.table(rows(row_B, table.batch(row_B))) for row_B in torch.split(alike_J, JOURNEYS_A_BATCH)]
+            owner_N = np.repeat(alike_J.numpy(), table.length_J[alike_J].numpy())
+            write(pa.concat_tables(parts).take(pa.array(owner_N.argsort(kind="stable"))))
+            if what:
+                seen = min((done + 1) * JOURNEYS_A_BATCH * BATCHES_A_CHUNK, len(row_J))
+                logger.info("%s: %d of %d journeys", what, seen, len(row_J))
 
 
 def _attribution_rows(
@@ -173,34 +185,26 @@ def _attribution_rows(
 def _write_baseline(
     folder: Path, table: JourneyTable, touches: pa.Table, credit: Callable[[JourneyBatch], Tensor]
 ) -> None:
-    with _parquet(folder / "part-0.parquet") as write:
-        for row_B, batch in _batches(table, table.split("judge")):
-            mask_BL = batch.treatment.mask_BL.bool()
-            keys = _touch_keys(table, touches, row_B, mask_BL, ("item_id", "ts"))
-            write(keys | {"delta": credit(batch)[mask_BL].numpy()})
+    def rows(row_B: Tensor, batch: JourneyBatch) -> dict[str, Any]:
+        mask_BL = batch.treatment.mask_BL.bool()
+        keys = _touch_keys(table, touches, row_B, mask_BL, ("item_id", "ts"))
+        return keys | {"delta": credit(batch)[mask_BL].numpy()}
+
+    _write_by_touch(folder / "part-0.parquet", table, table.split("judge"), rows)
 
 
 def _write_diagnostics(folder: Path, table: JourneyTable, bundle: Bundle) -> None:
     """Index u, prior m and effect e of every judged touch; residual R and predictions of every judged journey."""
-    model = bundle.model
-    with _parquet(folder / "touches.parquet") as write_touches, _parquet(folder / "journeys.parquet") as write_journeys:
-        for row_B, batch in _batches(table, table.split("judge")):
-            t, mask_BL = batch.treatment, batch.treatment.mask_BL.bool()
-            u_BL = model.index(batch.response_BLR)
-            journey_id_B = table.keys["journey_id"].to_numpy()[row_B.numpy()]
-            position_BL = torch.arange(mask_BL.shape[1]).expand(mask_BL.shape)
-            write_touches(
-                {
-                    "journey_id": np.repeat(journey_id_B, table.length_J[row_B].numpy()),
-                    "position": position_BL[mask_BL].to(torch.int32).numpy(),
-                    "u": u_BL[mask_BL].numpy(),
-                    "m": model.mediator(t, batch.profile_BP)[mask_BL].numpy(),
-                    "e": model.effects(t, batch.profile_BP)[mask_BL].numpy(),
-                }
-            )
-            game = marginal_game(model, bundle.bank, batch.profile_BP)
-            effects = removal_effects(game, model.effects(t, batch.profile_BP), t.mask_BL)
-            write_journeys(
+    model, journeys = bundle.model, []
+
+    def rows(row_B: Tensor, batch: JourneyBatch) -> dict[str, Any]:
+        t, mask_BL = batch.treatment, batch.treatment.mask_BL.bool()
+        u_BL, m_BL = model.index(batch.response_BLR), model.mediator(t, batch.profile_BP)
+        e_BL = model.effects(t, batch.profile_BP)
+        effects = removal_effects(marginal_game(model, bundle.bank, batch.profile_BP), e_BL, t.mask_BL)
+        journey_id_B = table.keys["journey_id"].to_numpy()[row_B.numpy()]
+        journeys.append(
+            pa.table(
                 {
                     "journey_id": journey_id_B,
                     "split": np.full(len(row_B), "judge"),
@@ -210,11 +214,18 @@ def _write_diagnostics(folder: Path, table: JourneyTable, bundle: Bundle) -> Non
                     "p_do_none": effects.p_do_none_B.numpy(),
                 }
             )
+        )
+        return {
+            "journey_id": np.repeat(journey_id_B, table.length_J[row_B].numpy()),
+            "position": torch.arange(mask_BL.shape[1]).expand(mask_BL.shape)[mask_BL].to(torch.int32).numpy(),
+            "u": u_BL[mask_BL].numpy(),
+            "m": m_BL[mask_BL].numpy(),
+            "e": e_BL[mask_BL].numpy(),
+        }
 
-
-def _batches(table: JourneyTable, row_J: Tensor) -> Iterator[tuple[Tensor, JourneyBatch]]:
-    for row_B in torch.split(row_J, JOURNEYS_A_BATCH):
-        yield row_B, table.batch(row_B)
+    _write_by_touch(folder / "touches.parquet", table, table.split("judge"), rows)
+    with _parquet(folder / "journeys.parquet") as write:
+        write(pa.concat_tables(journeys).sort_by("journey_id"))
 
 
 def _touch_keys(
@@ -240,14 +251,13 @@ def _load_naive(baselines_dir: Path | None, bundle: Bundle, table: JourneyTable)
 
 
 @contextmanager
-def _parquet(path: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
+def _parquet(path: Path) -> Iterator[Callable[[pa.Table], None]]:
     """A Parquet file that grows by one table a call."""
     path.parent.mkdir(parents=True, exist_ok=True)
     writer: pq.ParquetWriter | None = None
 
-    def write(columns: dict[str, Any]) -> None:
+    def write(rows: pa.Table) -> None:
         nonlocal writer
-        rows = pa.table(columns)
         writer = writer or pq.ParquetWriter(path, rows.schema, compression="zstd")
         writer.write_table(rows)
 

@@ -6,7 +6,7 @@ table by position. A batch is a gather, so an epoch copies nothing but what it t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -170,34 +170,52 @@ def _microseconds(column: pd.Series[Any]) -> NDArray[np.int64]:
     return np.asarray(naive, dtype=np.int64)
 
 
-class EpochBatches(Sampler[list[int]]):
-    """Row numbers in batches; the order is a pure function of (seed, epoch), and ranks get disjoint slices.
+def batches_per_epoch(journeys: int, batch_size: int, world_size: int) -> int:
+    """Full batches that every rank gets; at least one."""
+    return max(journeys // (batch_size * world_size), 1)
 
-    The tail that would not fill a batch on every rank is left out when shuffling and padded by repetition otherwise.
+
+class EpochBatches(Sampler[list[int]]):
+    """Fit batches: row numbers whose order is a pure function of (seed, epoch); ranks get disjoint batches.
+
+    Journeys of like length go together (sorted within windows of shuffled rows), since a batch is padded to its
+    longest; the batches are shuffled again. The tail that fills no batch on every rank waits for another epoch.
     """
 
+    WINDOW_BATCHES = 64
+
     def __init__(
-        self, row_J: Tensor, *, batch_size: int, seed: int, shuffle: bool, rank: int = 0, world_size: int = 1
+        self, row_J: Tensor, length_J: Tensor, *, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
     ) -> None:
-        self.row_J, self.batch_size, self.seed, self.shuffle = row_J, batch_size, seed, shuffle
+        self.row_J, self.length_J, self.batch_size, self.seed = row_J, length_J, batch_size, seed
         self.rank, self.world_size, self.epoch = rank, world_size, 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        per_rank = -(-len(self.row_J) // self.world_size)
-        return max(per_rank // self.batch_size, 1) if self.shuffle else -(-per_rank // self.batch_size)
+        return batches_per_epoch(len(self.row_J), self.batch_size, self.world_size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        row_J = self.row_J
-        if self.shuffle:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-            row_J = row_J[torch.randperm(len(row_J), generator=generator)]
-        per_rank = -(-len(row_J) // self.world_size)
-        mine = row_J.repeat(2)[: per_rank * self.world_size][self.rank :: self.world_size]
-        for batch in torch.split(mine, self.batch_size)[: len(self)]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        used = len(self) * self.world_size * self.batch_size
+        shuffled = torch.randperm(len(self.row_J), generator=generator)
+        shuffled = shuffled.repeat(-(-used // len(shuffled)))[:used]
+        windows = torch.split(shuffled, self.WINDOW_BATCHES * self.batch_size)
+        alike = torch.cat([window[self.length_J[window].argsort(stable=True)] for window in windows])
+        batches = self.row_J[alike].reshape(-1, self.batch_size)
+        order = torch.randperm(len(batches), generator=generator)
+        for batch in batches[order[self.rank :: self.world_size]]:
             yield batch.tolist()
+
+
+def selection_batches(
+    row_J: Tensor, length_J: Tensor, *, batch_size: int, rank: int, world_size: int
+) -> list[list[int]]:
+    """Every row once, longest last; where the batches do not divide over the ranks, some get a batch again."""
+    batches = [batch.tolist() for batch in torch.split(row_J[length_J.argsort(stable=True)], batch_size)]
+    each = -(-len(batches) // world_size)
+    return (batches * world_size)[: each * world_size][rank::world_size]
 
 
 class _Rows(Dataset[JourneyBatch]):
@@ -218,21 +236,27 @@ class JourneyData(lightning.LightningDataModule):
         self.table, self.batch_size, self.seed = table, batch_size, seed
 
     def train_dataloader(self) -> DataLoader[JourneyBatch]:
-        return self._loader("fit", shuffle=True)
+        row_J = self.table.split("fit")
+        rank, world_size = self._place()
+        return self._loader(
+            EpochBatches(
+                row_J, self.table.length_J[row_J], batch_size=self.batch_size, seed=self.seed,
+                rank=rank, world_size=world_size,
+            )
+        )  # fmt: skip
 
     def val_dataloader(self) -> DataLoader[JourneyBatch]:
-        return self._loader("selection", shuffle=False)
-
-    def _loader(self, split: str, *, shuffle: bool) -> DataLoader[JourneyBatch]:
-        trainer = self.trainer
-        batches = EpochBatches(
-            self.table.split(split),
-            batch_size=self.batch_size,
-            seed=self.seed,
-            shuffle=shuffle,
-            rank=trainer.global_rank if trainer else 0,
-            world_size=trainer.world_size if trainer else 1,
+        row_J = self.table.split("selection")
+        rank, world_size = self._place()
+        length_J = self.table.length_J[row_J]
+        return self._loader(
+            selection_batches(row_J, length_J, batch_size=self.batch_size, rank=rank, world_size=world_size)
         )
+
+    def _place(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _loader(self, batches: Iterable[list[int]]) -> DataLoader[JourneyBatch]:
         return DataLoader(_Rows(self.table), batch_sampler=batches, collate_fn=lambda batch: batch)
 
     def transfer_batch_to_device(self, batch: JourneyBatch, device: torch.device, dataloader_idx: int) -> JourneyBatch:  # noqa: ARG002

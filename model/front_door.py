@@ -136,7 +136,7 @@ class Game:
 def marginal_game(model: FrontDoorModel, bank: Bank, profile_BP: Tensor) -> Game:
     """The front-door game of each journey's user: everything but its touches."""
     profile_B1H = model.confounder.profile(profile_BP)[:, None]
-    c_BJ = model.confounder.logit(bank.hidden_JH, profile_B1H, torch.zeros_like(bank.hidden_JH))
+    c_BJ = model.confounder.logit(bank.hidden_JH, profile_B1H)
     weight_BJ = bank_weights(bank, profile_BP, model.config.bank_bandwidth)
     return Game(c_BJ=c_BJ, residual_J=bank.residual_J, weight_BJ=weight_BJ, link=model.link)
 

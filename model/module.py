@@ -15,6 +15,7 @@ from torchmetrics.classification import BinaryAUROC
 
 from model.baselines.naive import NaiveModel
 from model.batch import JourneyBatch
+from model.data import batches_per_epoch
 from model.front_door import FrontDoorModel
 from model.losses import mediator_loss
 from model.settings import TrainConfig
@@ -32,9 +33,12 @@ class Schedule:
 def plan_schedule(config: TrainConfig, journeys: int) -> Schedule:
     """Batches and epochs that make at least `min_steps` steps."""
     batch_size = config.batch_size
-    while batch_size > 64 and journeys // (batch_size * config.devices) * config.max_epochs < config.min_steps:
+    while (
+        batch_size > 64
+        and batches_per_epoch(journeys, batch_size, config.devices) * config.max_epochs < config.min_steps
+    ):
         batch_size //= 2
-    per_epoch = max(-(-journeys // config.devices) // batch_size, 1)
+    per_epoch = batches_per_epoch(journeys, batch_size, config.devices)
     epochs = max(config.max_epochs, -(-config.min_steps // per_epoch))
     return Schedule(batch_size=batch_size, epochs=epochs, steps=per_epoch * epochs)
 
@@ -94,7 +98,7 @@ class FrontDoorModule(_OneCycleModule):
 
 
 class NaiveModule(_OneCycleModule):
-    """loss = BCE of P(Y | T, x, n)."""
+    """loss = BCE of P(Y | T, x)."""
 
     def __init__(self, model: NaiveModel, config: TrainConfig, schedule: Schedule) -> None:
         super().__init__(config, schedule)

@@ -30,7 +30,6 @@ from model.bank import build_bank
 from model.baselines.naive import NaiveModel
 from model.bundle import save_bundle
 from model.callbacks import History, Progress
-from model.confounder import ConfounderBranch
 from model.data import JourneyData, JourneyTable, load_journeys
 from model.front_door import CATALOGUE_ITEMS, FrontDoorModel
 from model.module import FrontDoorModule, NaiveModule, plan_schedule
@@ -61,7 +60,6 @@ def train(
     history, loss = fit("front door", module, table, checkpoints / "front_door")
     naive = NaiveModel(model_config, table.sizes)
     if config.naive_baseline:
-        _scale_controls(naive.branch, table)
         fit("naive", NaiveModule(naive, config, module.schedule), table, checkpoints / "naive")
     if module.trainer.is_global_zero:
         bank = build_bank(model.cpu().eval(), table, config.seed)
@@ -128,18 +126,14 @@ def fit(
 
 def _initialise(model: FrontDoorModel, table: JourneyTable, seed: int) -> FrontDoorModel:
     """Set what the data fixes: control scales and the reference catalogue, items drawn by their exposure."""
-    _scale_controls(model.confounder, table)
+    control_JC: Tensor = torch.log1p(table.control_JC[table.split("fit")].clamp_min(0))
+    model.confounder.get_buffer("control_mean_C").copy_(control_JC.mean(0))
+    model.confounder.get_buffer("control_sd_C").copy_(control_JC.std(0, correction=0).clamp_min(1e-3))
     generator = torch.Generator().manual_seed(seed)
     drawn_I = torch.randint(0, len(table.touch_item_N), (CATALOGUE_ITEMS,), generator=generator)
     model.prior.get_buffer("catalogue_cluster_I").copy_(table.touch_cluster_N[drawn_I])
     model.prior.get_buffer("catalogue_content_ID").copy_(table.content_ID[table.touch_item_N[drawn_I]])
     return model
-
-
-def _scale_controls(branch: ConfounderBranch, table: JourneyTable) -> None:
-    control_JC: Tensor = torch.log1p(table.control_JC[table.split("fit")].clamp_min(0))
-    branch.get_buffer("control_mean_C").copy_(control_JC.mean(0))
-    branch.get_buffer("control_sd_C").copy_(control_JC.std(0, correction=0).clamp_min(1e-3))
 
 
 def _check_splits(table: JourneyTable) -> None:

@@ -196,6 +196,9 @@ def _judged(outcome: Outcome, run: RunFolder) -> RunResult:
     decision = read_json(evaluation / "decision.json")
     shutil.copyfile(evaluation / "report.html", run.path / "report.html")
     for name, source in (
+        ("journeys", outcome.outputs["journeys"]),
+        ("data", outcome.outputs["data"]),
+        ("bundle", outcome.outputs["model"]),
         ("attributions", outcome.outputs["credits"] / "attributions"),
         ("data_docs/logs", outcome.outputs["logs_quality"] / "data_docs"),
         ("data_docs/training_table", outcome.outputs["table_quality"] / "data_docs"),

@@ -95,6 +95,12 @@ def clusters_to_keep(treated_K: Ints, *, min_treated: int, most: int, fewest: in
     if len(large) < fewest:  # too little data for a judge anyway: show the clusters as they are
         return np.sort(order[:most])
     kept = large
-    while len(kept) > fewest and np.median(treated_K[kept]) < min_treated:
+    while len(kept) > fewest and _median_with_rare(treated_K, kept) < min_treated:
         kept = kept[:-1]
-    return np.sort(kept if np.median(treated_K[kept]) >= min_treated else large)
+    return np.sort(kept if _median_with_rare(treated_K, kept) >= min_treated else large)
+
+
+def _median_with_rare(treated_K: Ints, kept: Ints) -> float:
+    """Median over the kept clusters and RARE, which has at least as many treated as its largest member."""
+    merged_K = np.delete(treated_K, kept)
+    return float(np.median(np.append(treated_K[kept], merged_K.max()) if len(merged_K) else treated_K[kept]))

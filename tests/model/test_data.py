@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import functools
-import operator
-
 import pyarrow.parquet as pq
 import torch
 from small_world import Prepared
 
-from model.data import EpochBatches, load_journeys
+from model.data import EpochBatches, load_journeys, selection_batches
 
 
 def test_a_batch_is_the_journeys_own_touches(prepared: Prepared) -> None:
@@ -29,32 +26,43 @@ def test_a_batch_is_the_journeys_own_touches(prepared: Prepared) -> None:
         assert float(batch.treatment.gap_hours_BL[b, length - 1]) == 0
 
 
+def epoch(
+    rows: torch.Tensor, number: int = 0, *, lengths: torch.Tensor | None = None, **changes: int
+) -> list[list[int]]:
+    lengths = torch.ones(len(rows)) if lengths is None else lengths
+    batches = EpochBatches(rows, lengths, **({"batch_size": 16, "seed": 5} | changes))  # type: ignore[arg-type]
+    batches.set_epoch(number)
+    assert len(list(batches)) == len(batches)
+    return list(batches)
+
+
 def test_epochs_are_reproducible_and_differ() -> None:
     rows = torch.arange(100)
-
-    def epoch(number: int) -> list[list[int]]:
-        batches = EpochBatches(rows, batch_size=32, seed=5, shuffle=True)
-        batches.set_epoch(number)
-        return list(batches)
-
-    assert epoch(0) == epoch(0)
-    assert epoch(0) != epoch(1)
-    assert len(epoch(0)) == 3
+    assert epoch(rows) == epoch(rows)
+    assert epoch(rows, 0) != epoch(rows, 1)
+    assert len(epoch(rows, batch_size=32)) == 3
 
 
 def test_ranks_share_an_epoch_without_loss_or_doubles() -> None:
     rows = torch.arange(96)
-    ranks = [
-        [
-            row
-            for batch in EpochBatches(rows, batch_size=16, seed=1, shuffle=True, rank=r, world_size=3)
-            for row in batch
-        ]
-        for r in range(3)
-    ]
-    assert sorted(functools.reduce(operator.iadd, ranks, [])) == rows.tolist()
+    ranks = [epoch(rows, rank=rank, world_size=3) for rank in range(3)]
+    assert sorted(row for rank in ranks for batch in rank for row in batch) == rows.tolist()
 
 
-def test_evaluation_batches_cover_every_row_in_order() -> None:
-    rows = torch.arange(10)
-    assert functools.reduce(operator.iadd, EpochBatches(rows, batch_size=4, seed=0, shuffle=False), []) == rows.tolist()
+def test_journeys_of_like_length_share_a_batch() -> None:
+    lengths = torch.arange(64) % 4 + 1
+    batches = epoch(torch.arange(64), lengths=lengths)
+    assert all(len({int(lengths[row]) for row in batch}) == 1 for batch in batches)
+
+
+def test_too_few_rows_still_make_a_batch_on_every_rank() -> None:
+    assert [len(batch) for batch in epoch(torch.arange(5), rank=1, world_size=2)] == [16]
+
+
+def test_selection_batches_cover_every_row_once() -> None:
+    rows, lengths = torch.arange(10), torch.tensor([3, 1, 2, 1, 1, 1, 1, 1, 1, 1])
+    batches = selection_batches(rows, lengths, batch_size=4, rank=0, world_size=1)
+    assert sorted(row for batch in batches for row in batch) == rows.tolist()
+    assert batches[-1][-1] == 0, "longest last"
+    ranks = [selection_batches(rows, lengths, batch_size=4, rank=rank, world_size=2) for rank in range(2)]
+    assert [len(rank) for rank in ranks] == [2, 2]

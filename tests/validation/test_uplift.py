@@ -244,7 +244,7 @@ def test_no_profiles_means_one_bucket_and_says_so() -> None:
         ([3_000] * 12, 64, 12),
         ([3_000] * 12 + [400] * 5, 64, 12),
         ([3_000] * 12 + [600] * 5, 64, 17),
-        ([3_000] * 12 + [600] * 20, 64, 23),
+        ([3_000] * 12 + [600] * 20, 64, 22),
         ([3_000] * 12, 11, 11),
         ([100] * 12, 64, 12),
     ],
@@ -259,6 +259,14 @@ def test_no_profiles_means_one_bucket_and_says_so() -> None:
 )
 def test_rare_clusters_merge(treated: list[int], most: int, kept: int) -> None:
     assert len(clusters_to_keep(np.array(treated), min_treated=2_500, most=most)) == kept
+
+
+def test_the_merged_column_counts_in_the_median() -> None:
+    """Sixteen clusters of 3,000 and twenty of 2,000: RARE itself is a small one, and must not undo the merge."""
+    treated_K = np.array([3_000] * 16 + [2_000] * 20)
+    kept = clusters_to_keep(treated_K, min_treated=2_500, most=64)
+    rare = treated_K[np.setdiff1d(np.arange(36), kept)].max()
+    assert np.median([*treated_K[kept], rare]) >= 2_500
 
 
 def test_logistic_regression_recovers_its_coefficients() -> None:

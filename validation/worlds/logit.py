@@ -72,7 +72,7 @@ class LogitWorld:
     """ρ, effect of hidden intent W on the upload logit."""
     affinity_corr: float = -0.6
     """Correlation over clusters between exposure's affinity κ for W and the effect β."""
-    affinity: float = 1.5
+    affinity: float = 0.5
     """λ, strength of W in exposure."""
     profile_affinity: float = 0.3
     """Standard deviation of A: strength of x in exposure."""
