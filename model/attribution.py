@@ -35,7 +35,6 @@ logger = logging.getLogger(__name__)
 
 JOURNEYS_A_BATCH = 1024
 BATCHES_A_CHUNK = 16
-SPLITS = ("fit", "selection", "judge")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +83,11 @@ def attribute(
         if naive is not None:
             _write_baseline(folder / "baselines" / "naive", table, touches, lambda b: leave_one_out(naive, b)[0])
         _write_diagnostics(folder / "diagnostics", table, bundle)
-        summary = {"identified": identified, "sha256": bundle.sha256, "champion_comparable": comparable}
+        summary = {
+            "identified": identified,
+            "sha256": bundle.sha256,
+            "champion_incomparable": champion is not None and not comparable,
+        }
         write_json(folder / "summary.json", summary)
 
 

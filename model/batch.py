@@ -32,7 +32,7 @@ class JourneyBatch:
 
     treatment: Treatment
     response_BLR: Tensor
-    """Responses in the schema's order; watch ratio in [0, 1], flags 0 or 1, 0 where missing."""
+    """Responses in the schema's order; watch ratio in [0, 1], flags 0 or 1, NaN where missing, 0 on padding."""
     profile_BP: Tensor
     control_BC: Tensor
     """Raw controls; the confounder branch scales them."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from typing import Any
 
 import lightning
-import torch
 from lightning.pytorch.callbacks import Callback
 
 logger = logging.getLogger(__name__)
@@ -40,9 +40,9 @@ class Progress(Callback):
         if trainer.is_global_zero:
             metrics = trainer.callback_metrics
             logger.info(
-                "%s: epoch %d of %s, train loss %.4f, selection loss %.4f",
+                "%s: epoch %d of %s, outcome loss %.4f fit, %.4f selection",
                 self.name, trainer.current_epoch + 1, trainer.max_epochs,
-                metrics["train_loss"], metrics["selection_loss"],
+                metrics["train_outcome"], metrics["selection_outcome"],
             )  # fmt: skip
 
 
@@ -55,9 +55,7 @@ class History(Callback):
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
         row: dict[str, float] = {"epoch": trainer.current_epoch + 1}
         row |= {name: round(float(value), 6) for name, value in sorted(trainer.callback_metrics.items())}
-        self.epochs.append(
-            {k: v for k, v in row.items() if not k.endswith("_step") and torch.isfinite(torch.tensor(v))}
-        )
+        self.epochs.append({name: value for name, value in row.items() if math.isfinite(value)})
 
     def state_dict(self) -> dict[str, Any]:
         return {"epochs": self.epochs}

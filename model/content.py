@@ -13,6 +13,7 @@ class ContentEncoder(nn.Module):
         super().__init__()
         self.cluster = nn.Embedding(clusters + 1, hidden)
         nn.init.normal_(self.cluster.weight, std=0.1)
+        nn.init.zeros_(self.cluster.weight.data[-1])  # no batch ever trains it
         self.content = nn.Linear(content_dim, hidden)
 
     def forward(self, cluster: Tensor, content: Tensor) -> Tensor:

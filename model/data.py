@@ -79,6 +79,10 @@ class JourneyTable:
         """Row numbers of one split."""
         return torch.from_numpy(np.flatnonzero((self.keys["split"] == name).to_numpy()))
 
+    def last_touch(self, row_B: Tensor) -> Tensor:
+        """Position in the touch table of each journey's last touch. [B] -> [B]."""
+        return self.offset_J[row_B] + self.length_J[row_B] - 1
+
     def positions(self, row_B: Tensor) -> tuple[Tensor, Tensor]:
         """Positions in the touch table and mask of the journeys' touches, padded at the end. [B, L] twice."""
         length_B = self.length_J[row_B]
@@ -96,7 +100,7 @@ class JourneyTable:
                 gap_hours_BL=(gap_us_BL / HOUR_US).float() * mask_BL,
                 mask_BL=mask_BL.float(),
             ),
-            response_BLR=self.response_NR[position_BL] * mask_BL[..., None],
+            response_BLR=torch.where(mask_BL[..., None], self.response_NR[position_BL], 0),
             profile_BP=self.profile_JP[row_B],
             control_BC=self.control_JC[row_B],
             label_B=self.label_J[row_B],
@@ -108,7 +112,8 @@ def load_journeys(journeys_dir: Path, data_dir: Path, schema: dict[str, Any] | N
 
     Raises TrainingFailed where the tables hold no journey.
     """
-    schema = schema or read_json(data_dir / "schema.json")
+    max_touches = read_json(journeys_dir / "manifest.json")["config"]["max_touches"]
+    schema = schema or read_json(data_dir / "schema.json") | {"max_touches": max_touches}
     table = pq.read_table(data_dir / "training_table.parquet").to_pandas()
     if table.empty:
         raise TrainingFailed(f"{data_dir / 'training_table.parquet'} holds no journey: nothing to train on")
@@ -161,7 +166,8 @@ def _profiles(table: pd.DataFrame, spec: list[dict[str, Any]]) -> NDArray[np.flo
 
 
 def _responses(touches: Any, responses: list[str]) -> NDArray[np.float32]:
-    columns = [touches[name].cast("float32").fill_null(0).to_numpy() for name in responses]
+    """Responses as numbers, NaN where nothing was observed."""
+    columns = [touches[name].cast("float32").to_numpy() for name in responses]
     return np.stack(columns, 1) if columns else np.zeros((touches.num_rows, 0), np.float32)
 
 
@@ -189,6 +195,7 @@ class EpochBatches(Sampler[list[int]]):
     ) -> None:
         self.row_J, self.length_J, self.batch_size, self.seed = row_J, length_J, batch_size, seed
         self.rank, self.world_size, self.epoch = rank, world_size, 0
+        self.sampler = self  # where Lightning looks for set_epoch
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch

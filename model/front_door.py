@@ -110,7 +110,7 @@ class Bank:
 def bank_weights(bank: Bank, profile_BP: Tensor, bandwidth: float) -> Tensor:
     """w_j(x): Gaussian kernel on the propensity score, summing to one. [B, J]."""
     score_B1 = (profile_BP @ bank.score_weight_P + bank.score_bias)[:, None]
-    distance_BJ = (score_B1.clamp(-2.5, 2.5) - bank.score_J) / bandwidth
+    distance_BJ = (score_B1 - bank.score_J) / bandwidth
     return torch.softmax(-0.5 * distance_BJ**2, dim=1)
 
 

@@ -37,7 +37,7 @@ def plan_schedule(config: TrainConfig, journeys: int) -> Schedule:
         batch_size > 64
         and batches_per_epoch(journeys, batch_size, config.devices) * config.max_epochs < config.min_steps
     ):
-        batch_size //= 2
+        batch_size = max(batch_size // 2, 64)
     per_epoch = batches_per_epoch(journeys, batch_size, config.devices)
     epochs = max(config.max_epochs, -(-config.min_steps // per_epoch))
     return Schedule(batch_size=batch_size, epochs=epochs, steps=per_epoch * epochs)
@@ -57,7 +57,9 @@ class _OneCycleModule(lightning.LightningModule):
 
     def training_step(self, batch: JourneyBatch) -> Tensor:
         losses, _ = self.losses(batch)
-        self.log_dict({f"train_{k}": v for k, v in losses.items()}, batch_size=len(batch.label_B), on_epoch=True)
+        self.log_dict(
+            {f"train_{k}": v for k, v in losses.items()}, batch_size=len(batch.label_B), on_step=False, on_epoch=True
+        )
         return losses["loss"]
 
     def validation_step(self, batch: JourneyBatch) -> None:
@@ -106,4 +108,5 @@ class NaiveModule(_OneCycleModule):
 
     def losses(self, batch: JourneyBatch) -> tuple[dict[str, Tensor], Tensor]:
         logit_B = self.model(batch)
-        return {"loss": binary_cross_entropy_with_logits(logit_B, batch.label_B)}, logit_B
+        outcome = binary_cross_entropy_with_logits(logit_B, batch.label_B)
+        return {"loss": outcome, "outcome": outcome}, logit_B

@@ -35,6 +35,7 @@ class ResponseIndex(nn.Module):
         super().__init__()
         self.watch = responses.index(WATCH) if WATCH in responses else None
         self.flags = [r for r, name in enumerate(responses) if name != WATCH]
+        self.register_buffer("watch_fill", torch.tensor(0.5))
         self.h_watch = MonotoneCurve() if self.watch is not None else None
         self.h_flags = (
             nn.Sequential(nn.Linear(len(self.flags), hidden), nn.Tanh(), nn.Linear(hidden, 1, bias=False))
@@ -45,7 +46,15 @@ class ResponseIndex(nn.Module):
     def forward(self, response_BLR: Tensor) -> Tensor:
         u_BL = response_BLR.new_zeros(response_BLR.shape[:2])
         if self.h_watch is not None:
-            u_BL = u_BL + self.h_watch(torch.logit(response_BLR[..., self.watch], eps=1e-3) / 2)
+            watch_BL = response_BLR[..., self.watch]
+            watch_BL = torch.where(watch_BL.isnan(), self.get_buffer("watch_fill"), watch_BL)
+            u_BL = u_BL + self.h_watch(torch.logit(watch_BL, eps=1e-3) / 2)
         if self.h_flags is not None:
-            u_BL = u_BL + self.h_flags(response_BLR[..., self.flags])[..., 0]
+            u_BL = u_BL + self.h_flags(response_BLR[..., self.flags].nan_to_num(0.0))[..., 0]
         return u_BL
+
+    @torch.no_grad()
+    def fill_missing_with(self, response_NR: Tensor) -> None:
+        """Take an unobserved watch ratio as the median of these; an unobserved flag counts as not set."""
+        if self.watch is not None and not response_NR[:, self.watch].isnan().all():
+            self.get_buffer("watch_fill").copy_(response_NR[:, self.watch].nanmedian())

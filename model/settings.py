@@ -83,7 +83,8 @@ class SweepConfig:
     def __post_init__(self) -> None:
         if self.trials < 0 or self.concurrent < 1:
             raise ConfigError(
-                f"sweep.trials = {self.trials}, sweep.concurrent = {self.concurrent}: must not be negative"
+                f"sweep.trials = {self.trials}, sweep.concurrent = {self.concurrent}: trials must not be negative, "
+                "concurrent at least 1"
             )
 
 

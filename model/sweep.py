@@ -1,13 +1,14 @@
 """Search model and training settings with Ray Tune: `python -m model.sweep --help`.
 
 Trials are proposed by Optuna (TPE) and stopped early by ASHA; each fits on the fit split and is scored on the selection
-split by outcome plus mediator loss. Never by how well it predicts uploads: a leak predicts best.
+split by the outcome's log-loss. Trials that run side by side make the proposals depend on which ends first.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import sys
 import tempfile
@@ -25,12 +26,14 @@ from features.files import atomic_file, write_json
 from features.settings import load_section
 from model.data import load_journeys
 from model.settings import ModelConfig, SweepConfig, TrainConfig
-from model.train import fit, front_door_module
+from model.train import MONITOR, check_splits, fit, front_door_module
 
 logger = logging.getLogger(__name__)
 
-METRIC = "selection_score"
-"""selection outcome loss + selection mediator loss, unweighted, so that trials with other weights compare."""
+NEVER = 10**9
+
+METRIC = MONITOR
+"""Selection log-loss of the outcome, what picks a training's epoch too."""
 
 
 class _Report(Callback):
@@ -40,8 +43,7 @@ class _Report(Callback):
         from ray import tune
 
         metrics = trainer.callback_metrics
-        score = float(metrics["selection_outcome"] + metrics["selection_mediator"])
-        tune.report({METRIC: score, "epoch": trainer.current_epoch + 1})
+        tune.report({METRIC: float(metrics[METRIC]), "epoch": trainer.current_epoch + 1})
 
 
 def sweep(
@@ -52,17 +54,20 @@ def sweep(
 
     Raises TrainingFailed when no trial ends with a finite score.
     """
+    import ray
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
     from ray.tune.search.optuna import OptunaSearch
 
     if config.trials < 1:
         raise ConfigError("sweep.trials = 0: say how many trials to run, for example --sweep.trials 4")
+    check_splits(load_journeys(journeys_dir, data_dir))
     out.mkdir(parents=True, exist_ok=True)
     _start_ray(config)
 
     def trial(sample: dict[str, Any]) -> None:
         trial_model, trial_train = apply_sample(sample, model_config, train_config)
+        trial_train = replace(trial_train, devices=1, patience=NEVER)  # ASHA stops trials
         table = load_journeys(journeys_dir.absolute(), data_dir.absolute())
         module = front_door_module(table, trial_model, trial_train)
         with tempfile.TemporaryDirectory() as folder:
@@ -88,16 +93,21 @@ def sweep(
         ),
     )
     results = tuner.fit()
-    scored = [r for r in map(results.__getitem__, range(len(results))) if r.metrics and METRIC in r.metrics]
+    scored = [
+        r
+        for r in map(results.__getitem__, range(len(results)))
+        if r.metrics and math.isfinite(r.metrics.get(METRIC, math.nan))
+    ]
     if not scored:
         raise TrainingFailed(
             f"sweep: none of {config.trials} trials ended with a score; first error: {results.errors[:1]}"
         )
     rows = [{"sample": r.config, "score": r.metrics[METRIC], "epochs": r.metrics["epoch"]} for r in scored if r.metrics]
     write_json(out / "trials.json", sorted(rows, key=lambda row: row["score"]))
-    best = results.get_best_result()
-    logger.info("best trial: score %.4f with %s", best.metrics[METRIC] if best.metrics else float("nan"), best.config)
-    return apply_sample(best.config or {}, model_config, train_config)
+    ray.shutdown()
+    best = min(rows, key=lambda row: row["score"])
+    logger.info("best trial: score %.4f with %s", best["score"], best["sample"])
+    return apply_sample(best["sample"], model_config, train_config)
 
 
 def _space() -> dict[str, Any]:

@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -24,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from features.errors import AlmMtaError, TrainingFailed
-from features.files import atomic_dir, sha256_file
+from features.files import atomic_dir, read_json, sha256_file, write_json
 from features.settings import load_section
 from model.bank import build_bank
 from model.baselines.naive import NaiveModel
@@ -37,6 +38,9 @@ from model.settings import ModelConfig, TrainConfig
 
 logger = logging.getLogger(__name__)
 
+MONITOR = "selection_outcome"
+"""Picks the epoch: log-loss of the outcome. Not the mediator's error, whose unit, var(u), moves with the index."""
+
 
 def train(
     *,
@@ -48,29 +52,35 @@ def train(
     out: Path,
     baselines_out: Path | None = None,
 ) -> float:
-    """Fit, write the bundle to `out` (and the naive baseline to `baselines_out`); returns the best selection loss.
+    """Fit, write the bundle to `out` (and the naive baseline to `baselines_out`); returns the selection outcome loss.
 
     Raises TrainingFailed where a split is empty or has one class only.
     """
     table = load_journeys(journeys_dir, data_dir)
-    _check_splits(table)
+    check_splits(table)
     checkpoints = checkpoints / _fingerprint(journeys_dir, data_dir, model_config, config)
     module = front_door_module(table, model_config, config)
     model = module.model
     history, loss = fit("front door", module, table, checkpoints / "front_door")
     naive = NaiveModel(model_config, table.sizes)
-    if config.naive_baseline:
+    fits_naive = config.naive_baseline or not table.sizes.responses  # without responses it is all there is
+    if fits_naive:
         fit("naive", NaiveModule(naive, config, module.schedule), table, checkpoints / "naive")
-    if module.trainer.is_global_zero:
+    if _is_main_process():
         bank = build_bank(model.cpu().eval(), table, config.seed)
         digest = save_bundle(
             out, model=model, bank=bank, schema=table.schema, catalogue=table.catalogue, history=history
         )
-        logger.info("bundle %s, selection loss %.4f", digest[:12], loss)
-        if config.naive_baseline and baselines_out is not None:
+        logger.info("bundle %s, selection outcome loss %.4f", digest[:12], loss)
+        if fits_naive and baselines_out is not None:
             with atomic_dir(baselines_out) as folder:
                 save_file(naive.cpu().state_dict(), folder / "naive.safetensors")
     return loss
+
+
+def _is_main_process() -> bool:
+    """Whether this process writes: rank 0 of a launcher, or the only one."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
 
 
 def front_door_module(table: JourneyTable, model_config: ModelConfig, config: TrainConfig) -> FrontDoorModule:
@@ -88,24 +98,40 @@ def fit(
     checkpoints: Path,
     callbacks: Sequence[Callback] = (),
 ) -> tuple[list[dict[str, float]], float]:
-    """Train to the best selection loss and leave those weights in the module. Returns curves and that loss.
+    """Train to the best selection outcome loss and leave those weights in the module. Returns curves and that loss.
 
-    Goes on from `checkpoints` if an earlier try left any there.
+    Goes on from `checkpoints` if an earlier try left any there; a finished fit is read back, not repeated.
     """
+    done = checkpoints / "done.json"
+    if not done.exists():
+        _fit(name, module, table, checkpoints, callbacks)
+    state = torch.load(checkpoints / "best.ckpt", weights_only=True, map_location="cpu")["state_dict"]
+    module.load_state_dict(state)
+    finished = read_json(done)
+    return finished["epochs"], finished["loss"]
+
+
+def _fit(
+    name: str,
+    module: FrontDoorModule | NaiveModule,
+    table: JourneyTable,
+    checkpoints: Path,
+    callbacks: Sequence[Callback],
+) -> None:
     config, schedule, history = module.config, module.schedule, History()
-    best = ModelCheckpoint(checkpoints, monitor="selection_loss", save_last=True, enable_version_counter=False)
+    best = ModelCheckpoint(checkpoints, monitor=MONITOR, filename="best", enable_version_counter=False)
+    last = ModelCheckpoint(
+        checkpoints, filename="last", every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False
+    )
     trainer = lightning.Trainer(
         max_epochs=schedule.epochs,
+        min_steps=config.min_steps,
         accelerator=config.accelerator,
         devices=config.devices,
         strategy="ddp" if config.devices > 1 else "auto",
         gradient_clip_val=1.0,
         callbacks=[
-            Progress(name),
-            history,
-            EarlyStopping("selection_loss", patience=config.patience),
-            best,
-            *callbacks,
+            Progress(name), history, EarlyStopping(MONITOR, patience=config.patience), best, last, *callbacks
         ],
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
@@ -113,30 +139,34 @@ def fit(
         enable_progress_bar=False,
         enable_model_summary=False,
         deterministic=True,
-    )
-    last = checkpoints / "last.ckpt"
+    )  # fmt: skip
     data = JourneyData(table, batch_size=schedule.batch_size, seed=config.seed)
-    trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
+    resume = checkpoints / "last.ckpt"
+    trainer.fit(module, datamodule=data, ckpt_path=resume if resume.exists() else None, weights_only=True)
     if best.best_model_score is None or not bool(torch.isfinite(best.best_model_score)):
         raise TrainingFailed(f"{name}: the selection loss never became finite; lower train.learning_rate")
-    state = torch.load(best.best_model_path, weights_only=True, map_location="cpu")["state_dict"]
-    module.load_state_dict(state)
-    return history.epochs, float(best.best_model_score)
+    if trainer.is_global_zero:
+        write_json(checkpoints / "done.json", {"epochs": history.epochs, "loss": float(best.best_model_score)})
+    trainer.strategy.barrier()
 
 
 def _initialise(model: FrontDoorModel, table: JourneyTable, seed: int) -> FrontDoorModel:
-    """Set what the data fixes: control scales and the reference catalogue, items drawn by their exposure."""
-    control_JC: Tensor = torch.log1p(table.control_JC[table.split("fit")].clamp_min(0))
+    """Set what the fit split fixes: control scales and the reference catalogue, items drawn by their exposure."""
+    fit_J = table.split("fit")
+    control_JC: Tensor = torch.log1p(table.control_JC[fit_J].clamp_min(0))
     model.confounder.get_buffer("control_mean_C").copy_(control_JC.mean(0))
     model.confounder.get_buffer("control_sd_C").copy_(control_JC.std(0, correction=0).clamp_min(1e-3))
     generator = torch.Generator().manual_seed(seed)
-    drawn_I = torch.randint(0, len(table.touch_item_N), (CATALOGUE_ITEMS,), generator=generator)
+    drawn_J = fit_J[torch.randint(0, len(fit_J), (CATALOGUE_ITEMS,), generator=generator)]
+    drawn_I = table.last_touch(drawn_J)
+    model.index.fill_missing_with(table.response_NR[table.last_touch(fit_J)])
     model.prior.get_buffer("catalogue_cluster_I").copy_(table.touch_cluster_N[drawn_I])
     model.prior.get_buffer("catalogue_content_ID").copy_(table.content_ID[table.touch_item_N[drawn_I]])
     return model
 
 
-def _check_splits(table: JourneyTable) -> None:
+def check_splits(table: JourneyTable) -> None:
+    """Raise TrainingFailed unless both outcomes are there to fit and to select on."""
     for split in ("fit", "selection"):
         label_J = table.label_J[table.split(split)].numpy()
         if len(np.unique(label_J)) < 2:
@@ -156,6 +186,7 @@ def _fingerprint(journeys_dir: Path, data_dir: Path, model_config: ModelConfig, 
         "model": asdict(model_config),
         "train": asdict(config),
         "torch": torch.__version__,
+        "code": [sha256_file(path) for path in sorted(Path(__file__).parent.glob("*.py"))],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 

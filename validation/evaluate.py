@@ -123,7 +123,9 @@ def evaluate(
         schema=schema, data=measured.data, buckets=measured.buckets, obs=measured.obs.uplift, fd=measured.fd
     )
     blocked = [*(item.blocks for item in statements), *(item.blocks for item in findings)]
-    blocking = [finding for finding in blocked if finding is not None]
+    blocking = [
+        finding for finding in [*blocked, _unscored_champion(credits_dir, champion_name)] if finding is not None
+    ]
     scores = ranking_scores(measured.data, measured.buckets)
     champion = champion_name if "champion" in scores else None
     keys = gate_keys(measured, scores)
@@ -172,6 +174,17 @@ def evaluate(
     write_json(out / "decision.json", {**asdict(decision), "thresholds": asdict(config)})
     logger.info("judged: %s, %s (%.1f s)", decision.verdict, decision.reasons[0], time.monotonic() - started)
     return decision
+
+
+def _unscored_champion(credits_dir: Path, champion_name: str) -> Blocking | None:
+    """A champion that cannot score these journeys is never replaced unseen."""
+    if not (_optional(credits_dir / "summary.json") or {}).get("champion_incomparable", False):
+        return None
+    reason = (
+        f"{champion_name} was fitted on other features and cannot be compared on these logs; bring the features back, "
+        "or start a new line of champions with another registry.model_name"
+    )
+    return Blocking(reason=reason, verdict="inconclusive")
 
 
 def measure(data: JudgeArrays, config: JudgeConfig) -> Measured:

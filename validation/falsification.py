@@ -73,7 +73,7 @@ def run_battery(
 ) -> list[Finding]:  # fmt: skip
     """Every test that the logs allow; a test whose input is absent is left out (identification says why)."""
     findings = [cell_size(buckets, len(data.y_J), config)]
-    if diagnostics.u_T is not None and diagnostics.m_T is not None:
+    if fd is not None and diagnostics.u_T is not None and diagnostics.m_T is not None:
         findings += mediator_relevance(data, basis_JF, diagnostics.u_T - diagnostics.m_T, config)
     if diagnostics.residual_J is not None and data.n_J.var() > 0:
         findings.append(contamination(data, basis_JF, diagnostics.residual_J, config))

@@ -53,19 +53,13 @@ def _mediator(schema: dict[str, Any], fd: Uplift | None) -> Statement:
             why=f"Responses after each touch measure inspiration: {', '.join(schema['responses'])}.",
             consequence="The front door is open: credits and the FD judge rest on it.",
         )
-    if schema["has_upload_embeddings"]:
-        return Statement(
-            what=what,
-            identified=True,
-            why="Only the embeddings of uploads say which touch inspired them; there are no responses.",
-            consequence="Credits are weakly identified and there is no FD judge: the gate cannot approve on OBS alone.",
-        )
+    embeddings = " Embeddings of uploads alone are not used as evidence." if schema["has_upload_embeddings"] else ""
     return Statement(
         what=what,
         identified=False,
-        why="The logs hold neither responses to touches nor embeddings of uploads.",
+        why="The logs hold no responses to touches." + embeddings,
         consequence="Credits are associations that hidden intent may fake; nothing is promoted.",
-        blocks=Blocking(reason="no mediator evidence: the logs hold neither responses nor upload embeddings"),
+        blocks=Blocking(reason="no mediator evidence: the logs hold no responses to touchpoints"),
     )
 
 

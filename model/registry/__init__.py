@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from model.registry.client import Champion, Version, champion, promote, record, register
+from model.registry.client import Champion, Version, champion, champion_version, promote, record, register
 
-__all__ = ["Champion", "Version", "champion", "promote", "record", "register"]
+__all__ = ["Champion", "Version", "champion", "champion_version", "promote", "record", "register"]

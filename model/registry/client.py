@@ -23,7 +23,7 @@ from mlflow.models import ModelSignature
 
 import features
 import model
-from features.errors import ConfigError, RegistryError
+from features.errors import BundleError, ConfigError, RegistryError
 from features.files import read_json
 from model.bundle import bundle_sha256, verify_bundle
 from model.registry.signature import signature_of
@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 BUNDLE = "bundle"
+PRIVATE = {"registry.tracking_uri", "registry.artifact_root"}
+"""Settings that may carry credentials; no run keeps them."""
 REQUIREMENTS = ("torch", "numpy", "pandas", "pyarrow", "pyyaml", "safetensors", "onnx", "lightning", "mlflow")
 
 
@@ -52,28 +54,50 @@ class Champion(Version):
     bundle: Path
 
 
-def champion(settings: RegistryConfig, folder: Path) -> Champion | None:
-    """The champion, its bundle downloaded into `folder` and verified; None before the first promotion."""
+def champion_version(settings: RegistryConfig) -> Version | None:
+    """What the alias champion names; None before the first promotion."""
     with _client(settings) as client:
         try:
             found = client.get_model_version_by_alias(settings.model_name, CHAMPION)
         except MlflowException as error:
-            if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST" or "alias champion not found" in error.message:
                 return None
-            raise RegistryError(f"registry {settings.tracking_uri}: {error.message}") from error
-        folder.mkdir(parents=True, exist_ok=True)
-        source = mlflow.artifacts.download_artifacts(
-            f"models:/{settings.model_name}/{found.version}", dst_path=str(folder)
-        )
-    (bundle,) = (Path(source) / "artifacts").iterdir()  # MLflow keeps the name of the folder that was logged
-    verify_bundle(bundle)
-    sha256 = found.tags["sha256"]
-    if bundle_sha256(bundle) != sha256:
+            raise RegistryError(
+                f"registry: cannot look up the champion of {settings.model_name}: {error.message}"
+            ) from error
+    sha256 = found.tags.get("sha256")
+    if sha256 is None:
         raise RegistryError(
-            f"{settings.model_name} v{found.version}: the registry says {sha256[:12]}, its bundle is "
+            f"{settings.model_name} v{found.version} is no version of this pipeline: it has no tag sha256"
+        )
+    return Version(name=settings.model_name, version=str(found.version), sha256=sha256)
+
+
+def champion(settings: RegistryConfig, folder: Path) -> Champion | None:
+    """The champion, its bundle downloaded into `folder` and verified; None before the first promotion.
+
+    Raises RegistryError where the store has lost or altered it.
+    """
+    known = champion_version(settings)
+    if known is None:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    with _client(settings):
+        try:
+            source = mlflow.artifacts.download_artifacts(f"models:/{known.name}/{known.version}", dst_path=str(folder))
+            (bundle,) = (Path(source) / "artifacts").iterdir()  # MLflow keeps the name of the folder that was logged
+            verify_bundle(bundle)
+        except (MlflowException, BundleError, OSError, ValueError) as error:
+            raise RegistryError(
+                f"{known.name} v{known.version}: its bundle cannot be read from the store ({error}); "
+                "restore the artefacts or promote another version"
+            ) from error
+    if bundle_sha256(bundle) != known.sha256:
+        raise RegistryError(
+            f"{known.name} v{known.version}: the registry says {known.sha256[:12]}, its bundle is "
             f"{bundle_sha256(bundle)[:12]}; it was altered after registration. Promote another version"
         )
-    return Champion(name=settings.model_name, version=str(found.version), sha256=sha256, bundle=bundle)
+    return Champion(name=known.name, version=known.version, sha256=known.sha256, bundle=bundle)
 
 
 def record(settings: RegistryConfig, bundle: Path, evaluation: Path, parameters: Mapping[str, Any]) -> str:
@@ -98,7 +122,9 @@ def record(settings: RegistryConfig, bundle: Path, evaluation: Path, parameters:
         client.log_batch(
             run_id,
             metrics=final + curves,
-            params=[Param(name, str(value)) for name, value in sorted(_flat(parameters).items())],
+            params=[
+                Param(name, str(value)) for name, value in sorted(_flat(parameters).items()) if name not in PRIVATE
+            ],
             tags=[RunTag(name, value) for name, value in tags.items()],
         )
         client.log_artifacts(run_id, str(evaluation), "evaluation")
@@ -115,8 +141,8 @@ def register(settings: RegistryConfig, bundle: Path, evaluation: Path) -> Versio
         if version is None:
             run_id = _run_of(client, settings, sha256) or record(settings, bundle, evaluation, {})
             version = _log_version(settings, bundle, run_id, signature_of(manifest["schema"]))
-            client.set_model_version_tag(settings.model_name, version, "sha256", sha256)
             logger.info("%s v%s registered, bundle %s", settings.model_name, version, sha256[:12])
+        client.set_model_version_tag(settings.model_name, version, "sha256", sha256)
         client.set_registered_model_alias(settings.model_name, CHALLENGER, version)
     return Version(name=settings.model_name, version=version, sha256=sha256)
 
@@ -146,9 +172,14 @@ def _log_version(settings: RegistryConfig, bundle: Path, run_id: str, signature:
 
 
 def _known_version(client: MlflowClient, settings: RegistryConfig, sha256: str) -> str | None:
+    """The latest version of this bundle; by its run where a kill came between making and tagging the version."""
     versions = client.search_model_versions(f"name = '{settings.model_name}'")
-    same = [int(v.version) for v in versions if v.tags.get("sha256") == sha256]
+    same = [int(v.version) for v in versions if (v.tags.get("sha256") or _sha256_of_run(client, v.run_id)) == sha256]
     return str(max(same)) if same else None
+
+
+def _sha256_of_run(client: MlflowClient, run_id: str | None) -> str | None:
+    return client.get_run(run_id).data.tags.get("sha256") if run_id else None
 
 
 def _run_of(client: MlflowClient, settings: RegistryConfig, sha256: str) -> str | None:

@@ -67,7 +67,7 @@ def test_champion_of_the_same_bundle_has_the_same_credits(credits: Path) -> None
     both = read(credits / "champion").merge(read(credits / "attributions"), on=keys, suffixes=("_champion", ""))
     assert len(both) == len(read(credits / "champion")) > 0
     np.testing.assert_allclose(both["delta_champion"], both["delta"], atol=1e-6)
-    assert read_json(credits / "summary.json")["champion_comparable"]
+    assert not read_json(credits / "summary.json")["champion_incomparable"]
 
 
 def test_last_touch_credits_the_last_touch_only(credits: Path) -> None:
@@ -104,7 +104,7 @@ def test_without_responses_credits_are_associational_and_abstain(
         attribute(**places, out=tmp_path / "credits")
     attribute(**places, out=tmp_path / "credits", baselines_dir=trained.baselines, champion_dir=trained.bundle)
     assert not read_json(tmp_path / "credits" / "summary.json")["identified"]
-    assert not read_json(tmp_path / "credits" / "summary.json")["champion_comparable"]
+    assert read_json(tmp_path / "credits" / "summary.json")["champion_incomparable"]
     assert read(tmp_path / "credits" / "attributions")["abstained"].all()
     assert not (tmp_path / "credits" / "champion").exists()
 

@@ -116,6 +116,15 @@ def test_a_better_champion_stays(logit: Path, touches: pd.DataFrame) -> None:
     shutil.rmtree(logit / "credits" / "champion")
 
 
+def test_a_champion_that_cannot_score_these_logs_is_never_replaced_unseen(logit: Path, touches: pd.DataFrame) -> None:
+    write_credits(logit, touches, touches["truth"].to_numpy())
+    write_json(logit / "credits" / "summary.json", {"champion_incomparable": True})
+    decision, _ = judge(logit)
+    (logit / "credits" / "summary.json").unlink()
+    assert decision.verdict == "inconclusive"
+    assert "cannot be compared" in decision.reasons[0]
+
+
 def test_too_few_journeys_is_inconclusive_with_a_number(logit: Path, touches: pd.DataFrame) -> None:
     write_credits(logit, touches, touches["truth"].to_numpy())
     strict = JudgeConfig(replicates=20, half_pairs=1, falsification=FalsificationConfig(min_treated=10_000))
@@ -149,7 +158,7 @@ def test_without_responses_and_embeddings_there_is_no_mediator_evidence(tmp_path
     write_credits(tmp_path, rows, rows["truth"].to_numpy())
     decision, evaluation = judge(tmp_path)
     assert decision.verdict == "rejected"
-    assert decision.reasons[0] == "no mediator evidence: the logs hold neither responses nor upload embeddings"
+    assert decision.reasons[0] == "no mediator evidence: the logs hold no responses to touchpoints"
     identified = {item["what"]: item["identified"] for item in evaluation["identification"]}
     assert not identified["mediator evidence"]
     assert not identified["observed confounders (profiles)"]

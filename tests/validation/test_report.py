@@ -108,7 +108,7 @@ def test_logs_without_mediator_evidence(tmp_path: Path) -> None:
     """What remains of a refusal: no curves, no truth, no gate keys, nulls where nothing was computed."""
     evaluation = {
         "verdict": "rejected",
-        "reasons": ["no mediator evidence: the logs have neither responses nor upload embeddings"],
+        "reasons": ["no mediator evidence: the logs hold no responses to touchpoints"],
         "identification": [{"what": "mediator evidence", "identified": False, "why": "w", "consequence": "c"}],
         "buckets": [],
         "rankings": [],
@@ -120,7 +120,7 @@ def test_logs_without_mediator_evidence(tmp_path: Path) -> None:
     }
     html, page = rendered(evaluation, tmp_path)
     assert "Rejected" in page.text
-    assert "no mediator evidence: the logs have neither" in page.text
+    assert "no mediator evidence: the logs hold no responses" in page.text
     assert "Known truth" not in page.text
     assert "The gate's keys" not in page.text
     assert html.count('<svg role="img"') == 1

@@ -93,6 +93,13 @@ class LogitWorld:
     mean_gap_minutes: float = 6.0
     """Mean time between touches of a session; capped below the 30 min that would split it."""
 
+    def __post_init__(self) -> None:
+        if self.clusters < 2 or self.items < 1 or abs(self.affinity_corr) > 1 or not 0 < self.upload_rate < 1:
+            raise ConfigError(
+                f"world: clusters = {self.clusters}, items = {self.items}, affinity_corr = {self.affinity_corr}, "
+                f"upload_rate = {self.upload_rate}: need 2 clusters, 1 item, a correlation and a share"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Constants:
