@@ -13,6 +13,7 @@ import pytest
 from fake_credits import judge_touches, noisy, write_credits
 
 from features.errors import AlmMtaError, ConfigError
+from features.files import write_json
 from features.journeys import JourneyConfig, build_journeys
 from features.reader import open_logs
 from features.retrieval import retrieve_features
