@@ -7,13 +7,15 @@ from collections.abc import Callable
 
 from fastapi import Request
 
+from allocator.loopback import is_loopback
 from allocator.settings import AllocatorSettings
 
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+OWN_SITE = ("none", "same-origin")
+"""Sec-Fetch-Site of requests that no page of another site made."""
 
 
 class Unauthorised(Exception):
-    """`status` 401: no valid token; 403: a valid token of another scope."""
+    """`status` 401: no valid token; 403: a valid token of another scope, or a caller that needs one."""
 
     def __init__(self, status: int, message: str) -> None:
         self.status = status
@@ -44,8 +46,14 @@ def _scope_of(header: str, tokens: dict[str, str]) -> str | None:
 
 
 def _loopback_caller(request: Request) -> str:
-    """Without tokens only this machine may call, and not through a web page of another name."""
+    """Without tokens only this machine may call, and no web page that a browser on it shows.
+
+    A page of another site could otherwise POST here, or resolve its own name to 127.0.0.1: the first sends Origin or
+    Sec-Fetch-Site, the second its own Host.
+    """
     client = request.client.host if request.client else ""
-    if client not in LOOPBACK or request.url.hostname not in LOOPBACK:
+    if not (is_loopback(client) and is_loopback(request.url.hostname or "")):
         raise Unauthorised(403, "this allocator has no tokens, so it answers only to its own machine")
+    if "origin" in request.headers or request.headers.get("sec-fetch-site", "none") not in OWN_SITE:
+        raise Unauthorised(403, "this allocator has no tokens, so it answers no web page")
     return "local"

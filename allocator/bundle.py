@@ -1,9 +1,10 @@
 """A model bundle: verified byte for byte, loaded without pickle, proven on golden rows before it may serve.
 
-    manifest.json          {format, feature_schema_hash, schema, files: {path: SHA-256}}; its SHA-256 = the bundle's
+    manifest.json          {format, feature_schema_hash, schema, files: {path: SHA-256}}; its SHA-256 = the bundle's;
+                           schema: {clusters, profile, max_touches?, …}
     score.onnx             cluster_BL, content_BLD, gap_hours_BL, mask_BL, profile_BP -> delta_BL, p_do_B, p_do_none_B
     catalogue.safetensors  item_id [I], author_id [I], cluster_index [I], content [I,D]
-    golden.safetensors   inputs of score.onnx and the outputs it must give
+    golden.safetensors     inputs of score.onnx and the outputs it must give
 
 Shapes: B journeys, L touchpoints, D content, P encoded profile, I items.
 """
@@ -28,6 +29,8 @@ from features.errors import AllocatorError, BundleError
 from features.files import atomic_dir, sha256_file
 
 FORMAT = 1
+DEFAULT_MAX_TOUCHES = 64
+"""For bundles whose schema does not say how many touchpoints a journey keeps."""
 REQUIRED = ("score.onnx", "catalogue.safetensors", "golden.safetensors")
 INPUTS = {
     "cluster_BL": "tensor(int64)",
@@ -68,11 +71,13 @@ class Scores:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The items that the model knows, sorted by id."""
+    """The items that the model knows, item_id [I] sorted; then one row for all others, which row -1 finds."""
 
     item_id: NDArray[np.int64]
     cluster_index: NDArray[np.int64]
+    """[I+1]; the last is the index of no cluster, the number of clusters."""
     content: NDArray[np.float32]
+    """[I+1,D]; the last is zero."""
 
     def rows(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
         """Row of each item, -1 for those that are not in the catalogue."""
@@ -93,6 +98,11 @@ class LoadedModel:
     def profile_spec(self) -> list[dict[str, Any]]:
         profile: list[dict[str, Any]] = self.manifest.schema["profile"]
         return profile
+
+    @property
+    def max_touches(self) -> int:
+        """Touchpoints that a journey of this model keeps, the latest ones."""
+        return int(self.manifest.schema.get("max_touches", DEFAULT_MAX_TOUCHES))
 
     def score(
         self, *, cluster_BL: Array, content_BLD: Array, gap_hours_BL: Array, mask_BL: Array, profile_BP: Array
@@ -167,6 +177,9 @@ def read_manifest(bundle: Path) -> Manifest:
         list(manifest.schema["clusters"]), list(manifest.schema["profile"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"manifest.json is not a bundle's manifest: {type(error).__name__} {error}") from error
+    max_touches = manifest.schema.get("max_touches", DEFAULT_MAX_TOUCHES)
+    if type(max_touches) is not int or max_touches < 1:
+        raise BundleError(f"manifest.json has schema.max_touches {max_touches!r}, it must be a whole number from 1 on")
     _check_names(manifest)
     return manifest
 
@@ -227,7 +240,11 @@ def _catalogue(path: Path, clusters: int) -> Catalogue:
         raise BundleError(f"{path.name} holds an item_id twice")
     if cluster.min() < 0 or cluster.max() > clusters or not np.isfinite(content).all():
         raise BundleError(f"{path.name}: a cluster index lies outside 0..{clusters} or a content value is not finite")
-    return Catalogue(item_id=items[order], cluster_index=cluster[order], content=content[order])
+    return Catalogue(
+        item_id=items[order],
+        cluster_index=np.append(cluster[order], clusters),
+        content=np.vstack([content[order], np.zeros((1, content.shape[1]), np.float32)]),
+    )
 
 
 def _check_shapes(model: LoadedModel) -> None:

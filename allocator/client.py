@@ -1,7 +1,9 @@
 """Talks to an allocator: push a model, set a budget, ask for a plan.
 
 Pushes, budgets and plans may be repeated safely (version + hash, total and request_id are idempotent), so connection
-errors and 5xx are retried; a refusal (4xx) is final and comes back as an error with the server's reason.
+errors and 5xx are retried; a refusal (4xx) is final and comes back as an error with the server's reason. Every
+`timeout_s` is a budget for the whole call, tries and the waits between them: connecting, sending and waiting for the
+answer get what is left of it, so only a server that dribbles its answer can take longer.
 """
 
 from __future__ import annotations
@@ -16,12 +18,14 @@ from urllib.parse import quote
 import httpx
 import tenacity
 
+from allocator.loopback import is_loopback
 from allocator.settings import checked_token
 from features.errors import AllocatorError, BudgetExceeded, ConfigError, PushRefused
 
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 5
+SHORTEST_TRY_S = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +35,11 @@ class AllocatorConfig:
     url: str = ""
     """Base URL of a running allocator, as http://HOST:PORT; empty = start one on loopback for the run."""
     budget: str = "default"
-    """Name of the budget that plans spend from."""
+    """First part of a name: each run makes a new budget, `<budget>-<run_id>`, and its plan spends from that alone."""
     budget_units: int = 1000
-    """Total of that budget, in integer cost units."""
+    """Total of each such budget, in integer cost units: a limit on one run's plan, not on all runs together."""
     timeout_s: float = 60.0
-    """Longest wait for one call, retries included."""
+    """Seconds that one call may take, retries and the waits between them included."""
 
     def __post_init__(self) -> None:
         if self.url and not self.url.startswith(("http://", "https://")):
@@ -143,19 +147,32 @@ def wait_alive(url: str, timeout_s: float = 60.0) -> None:
     _wait(url, "/healthz", timeout_s)
 
 
+def _client(url: str, token: str | None) -> httpx.Client:
+    """The one place that opens connections. HTTP_PROXY and its like are for other machines: a proxy cannot reach the
+    loopback of this one, and must not see a token meant for it."""
+    headers = {} if token is None else {"Authorization": f"Bearer {checked_token(token, 'allocator token')}"}
+    return httpx.Client(base_url=url, headers=headers, trust_env=not is_loopback(httpx.URL(url).host))
+
+
 def _wait(url: str, path: str, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            answer = httpx.get(url.rstrip("/") + path, timeout=max(0.1, min(5.0, timeout_s)))
-            if answer.status_code == 200:
-                return
-            reason = "; ".join(_json(answer).get("reasons", [])) or f"HTTP {answer.status_code}"
-        except httpx.TransportError as error:
-            reason = type(error).__name__
-        if time.monotonic() >= deadline:
-            raise AllocatorError(f"allocator {url}: {path} was not ok within {timeout_s:g} s: {reason}")
-        time.sleep(min(0.1, timeout_s))
+    with _client(url, None) as client:
+        while True:
+            try:
+                answer = client.get(path, timeout=min(5.0, _left(deadline)))
+                if answer.status_code == 200:
+                    return
+                reason = "; ".join(_json(answer).get("reasons", [])) or f"HTTP {answer.status_code}"
+            except httpx.TransportError as error:
+                reason = type(error).__name__
+            if time.monotonic() >= deadline:
+                raise AllocatorError(f"allocator {url}: {path} was not ok within {timeout_s:g} s: {reason}")
+            time.sleep(min(0.1, _left(deadline)))
+
+
+def _left(deadline: float) -> float:
+    """Seconds until `deadline`, a little when it has passed: httpx wants more than 0."""
+    return max(SHORTEST_TRY_S, deadline - time.monotonic())
 
 
 def _call_or_raise(url: str, method: str, path: str, **details: Any) -> dict[str, Any]:
@@ -176,23 +193,26 @@ def _call(
     timeout_s: float,
     attempts: int | None = None,
 ) -> dict[str, Any]:
-    headers = {} if token is None else {"Authorization": f"Bearer {checked_token(token, 'allocator token')}"}
+    deadline = time.monotonic() + timeout_s
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(_Unavailable),
         wait=tenacity.wait_exponential_jitter(initial=0.2, max=5.0, jitter=0.2),
-        stop=tenacity.stop_after_attempt(attempts or ATTEMPTS) | tenacity.stop_after_delay(timeout_s),
+        stop=tenacity.stop_after_attempt(attempts or ATTEMPTS) | tenacity.stop_before_delay(timeout_s),
         reraise=True,
     )
-    with httpx.Client(base_url=url, headers=headers, timeout=timeout_s) as client:
+    with _client(url, token) as client:
         try:
-            return retrying(_try, client, method, path, body)
+            return retrying(_try, client, method, path, body, deadline)
         except _Unavailable as error:
             raise AllocatorError(f"allocator {url}: {method} {path} failed: {error}") from None
 
 
-def _try(client: httpx.Client, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+def _try(client: httpx.Client, method: str, path: str, body: dict[str, Any] | None, deadline: float) -> dict[str, Any]:
     try:
-        answer = client.request(method, path, json=body)
+        answer = client.request(method, path, json=body, timeout=_left(deadline))
+    except httpx.ReadTimeout:
+        logger.warning("%s %s: no answer in time", method, path)
+        raise _Unavailable("it did not answer in time; raise timeout_s, or see its log") from None
     except httpx.TransportError as error:
         logger.warning("%s %s: %s, may be retried", method, path, type(error).__name__)
         raise _Unavailable(f"no connection ({type(error).__name__}); does it run?") from None

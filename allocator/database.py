@@ -1,15 +1,20 @@
-"""One sqlite file: write-ahead log, every commit on disk, one writer at a time, an audit trail that cannot be edited.
+"""One sqlite file: write-ahead log, every commit on disk, one writer at a time, an audit trail that shows edits.
 
 A process that is killed loses at most the transaction it had not committed. Each audit row carries a hash over the one
-before it, hash_i = SHA-256(hash_{i−1}, at, actor, action, detail): a changed or missing row breaks the chain.
+before it, hash_i = SHA-256(hash_{i−1}, at, actor, action, detail), and `audit_head` holds the number of rows and the
+last hash, written in the same transaction. So a row that was changed, inserted or removed, the last ones included, is
+noticed. The hashes have no key: whoever may write the file can recompute all of them, head included. Only a head that
+was kept elsewhere shows that (a service logs its own when it starts).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,7 +23,9 @@ from typing import Any
 
 from features.errors import AllocatorError
 
-SCHEMA_VERSION = 1
+logger = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 2
 GENESIS = "0" * 64
 
 SCHEMA = (
@@ -66,9 +73,17 @@ SCHEMA = (
         detail TEXT NOT NULL,
         hash TEXT NOT NULL
     ) STRICT""",
+    """CREATE TABLE audit_head (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        count INTEGER NOT NULL,
+        hash TEXT NOT NULL
+    ) STRICT""",
+    f"INSERT INTO audit_head VALUES (1, 0, '{GENESIS}')",
     """CREATE TRIGGER audit_no_update BEFORE UPDATE ON audit
         BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END""",
     """CREATE TRIGGER audit_no_delete BEFORE DELETE ON audit
+        BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END""",
+    """CREATE TRIGGER audit_head_no_delete BEFORE DELETE ON audit_head
         BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END""",
 )
 
@@ -81,9 +96,14 @@ def utc_now() -> str:
 class Database:
     """The allocator's sqlite file; safe to share between threads, and between processes that each open it."""
 
-    def __init__(self, path: Path, *, busy_timeout_s: float = 30.0) -> None:
-        """Open `path`, or make it with the current schema. Raises AllocatorError when it is of another version."""
+    def __init__(self, path: Path, *, busy_timeout_s: float = 30.0, probe_interval_s: float = 10.0) -> None:
+        """Open `path`, or make it with the current schema. Raises AllocatorError when it is of another version.
+
+        `check_usable` writes at most once in `probe_interval_s`.
+        """
         self.path = path
+        self._probe_interval_s = probe_interval_s
+        self._probe_due = time.monotonic()
         self._lock = threading.RLock()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
@@ -132,35 +152,51 @@ class Database:
         with self._lock:
             return self._connection.execute(sql, parameters).fetchall()
 
-    def check_writable(self) -> None:
-        """Raises sqlite3.Error when no transaction can be begun and written."""
-        with self.transaction() as connection:
-            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION:d}")
+    def check_usable(self) -> None:
+        """Raises sqlite3.Error when the file cannot be read, or not be written; a write that went well is not repeated
+        for `probe_interval_s`, because it locks the file and waits for the disk."""
+        with self._lock:
+            self.rows("SELECT count FROM audit_head")
+            if time.monotonic() >= self._probe_due:
+                with self.transaction() as connection:
+                    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION:d}")
+                self._probe_due = time.monotonic() + self._probe_interval_s
 
 
 def append_audit(connection: sqlite3.Connection, *, actor: str, action: str, detail: dict[str, Any]) -> None:
     """Add one audit row inside the transaction whose effect it records. `detail` must name no user."""
-    last = connection.execute("SELECT hash FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
+    head = connection.execute("SELECT count, hash FROM audit_head").fetchone()
     row = (utc_now(), actor, action, json.dumps(detail, sort_keys=True))
+    count, chained = head["count"] + 1, _chained(head["hash"], row)
     connection.execute(
-        "INSERT INTO audit (at, actor, action, detail, hash) VALUES (?, ?, ?, ?, ?)",
-        (*row, _chained(GENESIS if last is None else last["hash"], row)),
+        "INSERT INTO audit (seq, at, actor, action, detail, hash) VALUES (?, ?, ?, ?, ?, ?)", (count, *row, chained)
     )
+    connection.execute("UPDATE audit_head SET count = ?, hash = ?", (count, chained))
 
 
 def verify_audit(database: Database) -> int:
-    """Rows of the audit trail, every hash recomputed. Raises AllocatorError naming the first row that does not fit."""
-    previous = GENESIS
-    rows = database.rows("SELECT seq, at, actor, action, detail, hash FROM audit ORDER BY seq")
-    for expected_seq, row in enumerate(rows, start=1):
-        content = (row["at"], row["actor"], row["action"], row["detail"])
-        if row["seq"] != expected_seq or row["hash"] != _chained(previous, content):
-            raise AllocatorError(
-                f"{database.path}: audit row {row['seq']} does not follow from the row before it: "
-                "the trail was edited or the file is damaged; compare it with a backup"
-            )
-        previous = row["hash"]
-    return len(rows)
+    """Rows of the audit trail, every hash recomputed and the end compared with the head.
+
+    Raises AllocatorError naming the first row that does not fit, or how many rows should be there.
+    """
+    count, previous = 0, GENESIS
+    with database.transaction() as connection:  # no row is added between the trail and its head
+        for row in connection.execute("SELECT seq, at, actor, action, detail, hash FROM audit ORDER BY seq"):
+            content = (row["at"], row["actor"], row["action"], row["detail"])
+            count += 1
+            if row["seq"] != count or row["hash"] != _chained(previous, content):
+                raise _not_whole(database, f"audit row {row['seq']} does not follow from the row before it")
+            previous = row["hash"]
+        head = connection.execute("SELECT count, hash FROM audit_head").fetchone()
+    if head is None or (head["count"], head["hash"]) != (count, previous):
+        expected = "is missing" if head is None else f"says {head['count']} rows, last hash {head['hash']}"
+        raise _not_whole(database, f"the audit trail has {count} rows, last hash {previous}; its head {expected}")
+    logger.info("audit trail of %s: %d rows, head %s", database.path, count, previous)
+    return count
+
+
+def _not_whole(database: Database, what: str) -> AllocatorError:
+    return AllocatorError(f"{database.path}: {what}: it was edited or the file is damaged; compare it with a backup")
 
 
 def _chained(previous: str, content: tuple[str, ...]) -> str:

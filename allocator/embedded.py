@@ -1,4 +1,4 @@
-"""An allocator for the length of one run: a process on loopback, with tokens that nobody else ever sees."""
+"""An allocator for the length of one run: a process on loopback, with tokens made for it alone."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ STOP_TIMEOUT_S = 15.0
 def embedded(state_dir: Path, model_root: Path, *, start_timeout_s: float = 60.0) -> Iterator[str]:
     """Yield the URL of an allocator process; it stops on the way out, and with this process even if that is killed.
 
-    Inside, this process's environment holds the fresh tokens (ALM_MTA_TOKEN_*), so that `token_from_environment` finds
-    them here and in child processes; the previous values come back. The service logs to state_dir/allocator.log.
+    Inside, this process's environment holds the fresh tokens (ALM_MTA_TOKEN_*) for `token_from_environment`; the
+    previous values come back. Whoever sees that environment sees them: every thread and every child process started
+    meanwhile, and on most systems other processes of the same account. They are in no file, no log and no command line,
+    and are worth nothing once the service has stopped. It logs to state_dir/allocator.log.
     Raises AllocatorError with the end of that log when the service does not start.
     """
     state_dir.mkdir(parents=True, exist_ok=True)

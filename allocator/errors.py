@@ -4,7 +4,7 @@ AllocatorError
 ├── Conflict        the state already holds something else under this key
 ├── NotFound        no such budget, model or version
 ├── NoModel         no model is loaded, so nothing may be spent
-└── UnknownInput    items or profile columns that the model does not know
+└── UnknownInput    options or profile columns that the model does not know
 """
 
 from __future__ import annotations
@@ -25,4 +25,4 @@ class NoModel(AllocatorError):
 
 
 class UnknownInput(AllocatorError):
-    """The request names items or profile columns that the loaded model does not know."""
+    """The request names options or profile columns that the loaded model does not know."""

@@ -19,9 +19,7 @@ SPEND_ATTEMPTS = 20
 """Plans tried against a budget that others spend from meanwhile; each failure means that another spend went through."""
 
 
-def allocate(
-    request: AllocationRequest, *, models: ModelStore, ledger: Ledger, max_touches: int, actor: str
-) -> AllocationAnswer:
+def allocate(request: AllocationRequest, *, models: ModelStore, ledger: Ledger, actor: str) -> AllocationAnswer:
     """The plan of the request, spent unless it is a dry run.
 
     Raises NotFound (budget), NoModel, UnknownInput, Conflict (request_id used for something else), BudgetExceeded.
@@ -32,7 +30,7 @@ def allocate(
         return _answer(request, earlier)
     ledger.budget(request.budget)  # an unknown budget is said before the options are valued
     serving = models.current()
-    values = option_values(serving.model, _candidates(request), max_touches=max_touches)
+    values = option_values(serving.model, _candidates(request))
     for attempt in range(SPEND_ATTEMPTS):
         remaining = ledger.budget(request.budget).remaining
         limit = remaining if request.units is None else min(remaining, request.units)

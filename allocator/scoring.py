@@ -2,12 +2,15 @@
 
     value(u, k) = Δ_L = P(Y | do(h_1, …, h_{L−1}, k), x_u) − P(Y | do(h_1, …, h_{L−1}), x_u)
 
-one row of score.onnx an option: the history (oldest first) and the option as last touchpoint, at gap 0.
+one row of score.onnx an option: the history (oldest first, the latest max_touches − 1 of it, as the model's journeys
+keep max_touches) and the option as last touchpoint, at gap 0. A history item that the catalogue lacks (published after
+the training) counts as unknown content: no cluster, zero embedding. An option must be in the catalogue.
 Shapes: B options scored together, L touchpoints of the longest, D content, P profile.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +21,8 @@ from numpy.typing import NDArray
 from allocator.bundle import LoadedModel, profile_width
 from allocator.errors import UnknownInput
 from features.encoding import encode_profiles
+
+logger = logging.getLogger(__name__)
 
 ProfileValue = float | str | bool | None
 PROFILE_PREFIX = "profile__"
@@ -38,13 +43,15 @@ class Candidate:
     """(item_id, cost in units)."""
 
 
-def option_values(model: LoadedModel, candidates: Sequence[Candidate], *, max_touches: int) -> NDArray[np.float64]:
+def option_values(model: LoadedModel, candidates: Sequence[Candidate]) -> NDArray[np.float64]:
     """[N] value of every option, in the order of users and of their options, on the probability scale.
 
-    Raises UnknownInput naming items or profile columns that the model cannot take; AllocatorError when the graph fails.
+    Raises UnknownInput naming options or profile columns that the model cannot take; AllocatorError when the graph
+    fails.
     """
-    touches = [_latest(user.history, max_touches - 1) for user in candidates]
-    _check_items(model, candidates, touches)
+    _check_options(model, candidates)
+    touches = [_latest(user.history, model.max_touches - 1) for user in candidates]
+    _log_unknown_history(model, touches)
     profile_UP = _profiles(model, candidates)
     batches: list[NDArray[np.float64]] = []
     for first, last in _batches([len(user.options) for user in candidates]):
@@ -129,15 +136,23 @@ def _check_profiles(model: LoadedModel, candidates: Sequence[Candidate]) -> None
                 raise UnknownInput(f"user {user.user_id}: profile column '{column}' is a number, not text")
 
 
-def _check_items(
-    model: LoadedModel, candidates: Sequence[Candidate], touches: Sequence[Sequence[tuple[int, float]]]
-) -> None:
-    named = {item for user in candidates for item, _ in user.options} | {item for seen in touches for item, _ in seen}
-    items = np.array(sorted(named), np.int64)
-    unknown = items[model.catalogue.rows(items) < 0]
-    if len(unknown):
+def _unknown(model: LoadedModel, items: set[int]) -> list[int]:
+    ids = np.array(sorted(items), np.int64)
+    unknown: list[int] = ids[model.catalogue.rows(ids) < 0].tolist()
+    return unknown
+
+
+def _log_unknown_history(model: LoadedModel, touches: Sequence[Sequence[tuple[int, float]]]) -> None:
+    unknown = len(_unknown(model, {item for seen in touches for item, _ in seen}))
+    if unknown:
+        logger.info("%d items of the histories are not in the catalogue, they count as unknown content", unknown)
+
+
+def _check_options(model: LoadedModel, candidates: Sequence[Candidate]) -> None:
+    unknown = _unknown(model, {item for user in candidates for item, _ in user.options})
+    if unknown:
         shown = ", ".join(map(str, unknown[:10])) + (", …" if len(unknown) > 10 else "")
         raise UnknownInput(
-            f"the model knows nothing of {len(unknown)} item{'s' if len(unknown) > 1 else ''}: {shown}. "
+            f"the options name {len(unknown)} item{'s' if len(unknown) > 1 else ''} unknown to the model: {shown}. "
             "Leave them out, or push a model whose catalogue holds them"
         )

@@ -6,7 +6,6 @@ Tokens come from the environment (ALM_MTA_TOKEN_PUSH, _ALLOCATE, _ADMIN), never 
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import logging
 import os
 import signal
@@ -20,6 +19,7 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
+from allocator.loopback import is_loopback
 from allocator.service import create_app
 from allocator.settings import AllocatorSettings
 from features.errors import AllocatorError, AlmMtaError, ConfigError
@@ -92,16 +92,6 @@ def _run(app: FastAPI, listener: socket.socket, port_file: Path | None) -> None:
     if not server.started:
         reason = getattr(app.state, "startup_error", "its log says why")
         raise AllocatorError(f"the allocator could not start: {reason}")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server bound to `host`."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _listener(host: str, port: int) -> socket.socket:

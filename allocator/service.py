@@ -26,7 +26,7 @@ from allocator.api import (
     error_body,
 )
 from allocator.auth import Unauthorised, requires
-from allocator.database import Database
+from allocator.database import Database, verify_audit
 from allocator.errors import Conflict, NoModel, NotFound, UnknownInput
 from allocator.history import History, PushedModel
 from allocator.ledger import Budget, Ledger
@@ -105,7 +105,7 @@ def get_budget(name: Name, held: Held) -> BudgetAnswer:
 
 @router.post("/v1/allocations")
 def post_allocation(body: AllocationRequest, actor: Spender, held: Held) -> AllocationAnswer:
-    return allocate(body, models=held.models, ledger=held.ledger, max_touches=held.settings.max_touches, actor=actor)
+    return allocate(body, models=held.models, ledger=held.ledger, actor=actor)
 
 
 @router.get("/healthz")
@@ -121,7 +121,7 @@ def readyz(held: Held, response: Response) -> dict[str, Any]:
     except NoModel as error:
         reasons.append(str(error))
     try:
-        held.database.check_writable()
+        held.database.check_usable()
     except sqlite3.Error as error:
         reasons.append(f"the ledger cannot be written: {error}")
     response.status_code = 503 if reasons else 200
@@ -143,7 +143,10 @@ def _locked(state_dir: Path) -> Iterator[None]:
 
 
 def create_app(settings: AllocatorSettings) -> FastAPI:
-    """The ASGI application. It opens its state when it starts, and does not start while another process holds that."""
+    """The ASGI application. It opens its state when it starts.
+
+    It does not start while another process holds that state, or when the audit trail there is not whole.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -151,6 +154,7 @@ def create_app(settings: AllocatorSettings) -> FastAPI:
             try:
                 held.enter_context(_locked(settings.state_dir))
                 database = held.enter_context(closing(Database(settings.state_dir / "ledger.sqlite")))
+                verify_audit(database)
                 app.state.allocator = State(settings, database)
                 app.state.allocator.models.restore()
             except (AlmMtaError, OSError, sqlite3.Error) as error:

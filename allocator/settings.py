@@ -50,15 +50,13 @@ class AllocatorSettings:
     """Bearer token of scope allocate."""
     admin_token: str | None = field(default=None, repr=False)
     """Bearer token of scope admin."""
-    max_touches: int = 64
-    """Touchpoints of a journey, the option included; older history is cut. Keep equal to the model's journeys."""
     max_body_bytes: int = 32 * 2**20
     """Largest request body."""
     max_bundle_bytes: int = 8 * 2**30
     """Largest model bundle."""
 
     def __post_init__(self) -> None:
-        for name in ("max_touches", "max_body_bytes", "max_bundle_bytes"):
+        for name in ("max_body_bytes", "max_bundle_bytes"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"allocator.{name} is {getattr(self, name)}, use at least 1")
         for scope, token in self.tokens.items():

@@ -12,7 +12,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from features.errors import ConfigError
+from features.errors import ConfigError, PushRefused
 from pipelines.cli_parser import parser_for
 
 
@@ -34,7 +34,7 @@ def serve(arguments: list[str]) -> int:
 
 
 def push(arguments: list[str]) -> int:
-    """Have a bundle served."""
+    """Have a bundle served; a version that is on record but does not serve is a failure."""
     parser = _client_parser("push", "Have an allocator pull, prove and serve a model bundle.")
     parser.add_argument("--bundle", type=Path, required=True, help="folder of the bundle, under the model root")
     parser.add_argument("--model-root", type=Path, required=True, help="folder that the allocator reads, as seen here")
@@ -60,7 +60,13 @@ def push(arguments: list[str]) -> int:
         feature_schema_hash=read_json(bundle / "manifest.json")["feature_schema_hash"],
         approval_id=options.approval_id,
     )
-    return _print(answer)
+    _print(answer)
+    if answer["state"] == "active":
+        return 0
+    raise PushRefused(
+        f"model '{options.name}' version '{options.version}' does not serve: it was pushed before and is "
+        f"{answer['state']} now; push it under a new version"
+    )
 
 
 def allocate(arguments: list[str]) -> int:

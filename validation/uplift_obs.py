@@ -28,7 +28,7 @@ from validation.uplift import Uplift, shrink
 
 RELEVANCE_WALD = 3.0
 REFERENCE_JOURNEYS = 200_000
-"""Sample size at which evaluation.md's thresholds were measured."""
+"""Sample size at which the battery's thresholds were measured."""
 _ANGLES = 121
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +22,9 @@ TOKENS = {scope: f"{scope}-token-of-this-test" for scope in ("push", "allocate",
 
 Start = Callable[..., "Service"]
 
+TLS = ssl.create_default_context()
+"""httpx would read all certificates again for each request, although none here is encrypted."""
+
 
 class Service:
     """A running allocator and what a caller knows about it."""
@@ -30,7 +35,7 @@ class Service:
 
     def call(self, method: str, path: str, body: Any = None, *, scope: str | None = None) -> httpx.Response:
         headers = {"Authorization": f"Bearer {TOKENS[scope]}"} if scope else {}
-        return httpx.request(method, self.url + path, json=body, headers=headers, timeout=30)
+        return httpx.request(method, self.url + path, json=body, headers=headers, timeout=30, verify=TLS)
 
     def push_body(self, version: str = "1", **bundle: Any) -> dict[str, Any]:
         """Write a bundle under the model root and describe it."""
@@ -50,11 +55,19 @@ class Service:
         return body
 
 
+class _Server(uvicorn.Server):
+    """Looks at `should_exit` more often than every 0.1 s."""
+
+    async def main_loop(self) -> None:
+        while not self.should_exit:
+            await asyncio.sleep(0.01)
+
+
 @contextmanager
 def running(settings: AllocatorSettings) -> Iterator[str]:
     """A real uvicorn on a loopback port of its own."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(settings), log_config=None))
+    server = _Server(uvicorn.Config(create_app(settings), log_config=None))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

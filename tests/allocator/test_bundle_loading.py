@@ -57,6 +57,8 @@ def test_a_missing_file_is_noticed(tmp_path: Path) -> None:
         ({"files": {}}, r"lists no score\.onnx, catalogue\.safetensors, golden\.safetensors"),
         ({"files": None}, "not a bundle's manifest"),
         ({"schema": {"profile": []}}, "not a bundle's manifest: KeyError 'clusters'"),
+        ({"schema": {"clusters": [], "profile": [], "max_touches": 0}}, "max_touches 0, it must be"),
+        ({"schema": {"clusters": [], "profile": [], "max_touches": "64"}}, "max_touches '64', it must be"),
         ({"schema": {"clusters": [], "profile": [], "feature_schema_hash": "x"}}, "two different feature_schema_hash"),
     ],
 )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -114,6 +115,48 @@ def test_a_server_that_stays_broken_is_given_up(monkeypatch: pytest.MonkeyPatch)
         with pytest.raises(AllocatorError, match="nothing pushed"):
             client.current_model(url, token=None)
         assert len(asked) == 2
+
+
+@contextmanager
+def silent() -> Iterator[str]:
+    """A server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_the_timeout_holds_for_a_server_that_never_answers() -> None:
+    with silent() as url:
+        started = time.monotonic()
+        with pytest.raises(AllocatorError, match="did not answer in time"):
+            client.current_model(url, token=None, timeout_s=0.3)
+        with pytest.raises(AllocatorError, match=r"/readyz was not ok within 0\.3 s: ReadTimeout"):
+            client.wait_ready(url, timeout_s=0.3)
+        assert 0.6 <= time.monotonic() - started < 5
+
+
+def test_the_timeout_holds_for_all_tries_together() -> None:
+    """The waits are about 0.2, 0.4, 0.8, … s: with 0.5 s there is no time for all five tries."""
+    with scripted(*[(503, "busy")] * 5) as (url, asked):
+        started = time.monotonic()
+        with pytest.raises(AllocatorError, match="HTTP 503"):
+            client.current_model(url, token=None, timeout_s=0.5)
+        assert time.monotonic() - started < 0.5 + 0.5
+        assert 1 <= len(asked) <= 3
+
+
+def test_loopback_calls_go_past_the_proxy_and_others_through_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with scripted((200, '{"version": "proxied"}')) as (proxy, through_proxy):
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy)
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        with scripted((200, "{}"), (200, '{"version": "7"}')) as (url, asked):
+            client.wait_alive(url, timeout_s=5)
+            assert client.current_model(url, token=None) == {"version": "7"}
+            assert len(asked) == 2
+        assert through_proxy == []
+        assert client.current_model("http://allocator.invalid", token=None) == {"version": "proxied"}
+        assert through_proxy == ["http://allocator.invalid/v1/models/current"]
 
 
 def test_config_is_checked() -> None:

@@ -185,10 +185,69 @@ def test_a_missing_audit_row_is_noticed(database: Database) -> None:
         verify_audit(database)
 
 
+def fill_trail(database: Database, rows: int) -> None:
+    with database.transaction() as connection:
+        for number in range(rows):
+            append_audit(connection, actor="test", action="n", detail={"number": number})
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_a_trail_without_its_end_is_noticed(database: Database, kept: int) -> None:
+    """What is left is a correct chain; only the head knows that there was more."""
+    fill_trail(database, 3)
+    with database.transaction() as connection:
+        connection.execute("DROP TRIGGER audit_no_delete")
+        connection.execute("DELETE FROM audit WHERE seq > ?", (kept,))
+    with pytest.raises(AllocatorError, match=rf"the audit trail has {kept} rows, .* its head says 3 rows"):
+        verify_audit(database)
+    fill_trail(database, 1)
+    with pytest.raises(AllocatorError, match="audit row 4 does not follow"):
+        verify_audit(database)
+
+
+def test_the_head_of_the_trail_cannot_be_lost(database: Database) -> None:
+    fill_trail(database, 2)
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"), database.transaction() as connection:
+        connection.execute("DELETE FROM audit_head")
+
+    def fail_after_a_row() -> None:
+        with database.transaction() as connection:
+            append_audit(connection, actor="test", action="n", detail={})
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_after_a_row()
+    assert verify_audit(database) == 2, "row and head are of one transaction"
+    with database.transaction() as connection:
+        connection.execute("DROP TRIGGER audit_head_no_delete")
+        connection.execute("DELETE FROM audit_head")
+    with pytest.raises(AllocatorError, match="its head is missing"):
+        verify_audit(database)
+
+
+def test_readiness_writes_once_in_its_interval(tmp_path: Path) -> None:
+    """While another connection holds the write lock, only a probe that writes notices."""
+    path = tmp_path / "ledger.sqlite"
+    rare, eager = (Database(path, busy_timeout_s=0, probe_interval_s=seconds) for seconds in (3600, 0))
+    rare.check_usable()
+    writer = Database(path)
+    with writer.transaction():
+        rare.check_usable()
+        for _ in range(2):
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                eager.check_usable()
+    eager.check_usable()
+    writer.close()
+    rare.close()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        rare.check_usable()
+    eager.close()
+
+
 def test_a_database_of_another_release_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Database(tmp_path / "ledger.sqlite").close()
-    monkeypatch.setattr(database_module, "SCHEMA_VERSION", 2)
-    with pytest.raises(AllocatorError, match="schema version 1, this release reads version 2"):
+    monkeypatch.setattr(database_module, "SCHEMA_VERSION", 99)
+    with pytest.raises(AllocatorError, match=r"schema version \d, this release reads version 99"):
         Database(tmp_path / "ledger.sqlite")
 
 

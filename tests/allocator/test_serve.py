@@ -13,9 +13,10 @@ import httpx
 import pytest
 from tiny_bundle import write_bundle
 
-from allocator import client
+from allocator import client, service
 from allocator.embedded import embedded
-from allocator.serve import is_loopback, main, serve
+from allocator.loopback import is_loopback
+from allocator.serve import main, serve
 from allocator.settings import AllocatorSettings, token_from_environment
 from features.errors import AllocatorError, ConfigError
 
@@ -68,26 +69,45 @@ def test_a_host_that_others_reach_needs_tokens(tmp_path: Path) -> None:
     assert [is_loopback(host) for host in ("0.0.0.0", "::", "10.0.0.1", "allocator.example")] == [False] * 4
 
 
-def test_a_port_in_use_is_said(tmp_path: Path) -> None:
-    with served(tmp_path) as (_, url), pytest.raises(ConfigError, match=r"cannot listen on 127\.0\.0\.1 port \d+"):
-        serve(settings(tmp_path), port=int(url.rsplit(":", 1)[1]))
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """(url, folder) of an allocator process that is in the way; nothing changes its state."""
+    folder = tmp_path_factory.mktemp("other")
+    with served(folder) as (_, url):
+        yield url, folder
 
 
-@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+def test_a_port_in_use_is_said(tmp_path: Path, other: tuple[str, Path]) -> None:
+    with pytest.raises(ConfigError, match=r"cannot listen on 127\.0\.0\.1 port \d+"):
+        serve(settings(tmp_path), port=int(other[0].rsplit(":", 1)[1]))
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_is_a_graceful_stop(tmp_path: Path, kind: signal.Signals) -> None:
     with served(tmp_path) as (process, _):
         process.send_signal(kind)
         assert process.wait(20) == 0
 
 
-def test_the_state_has_one_owner(tmp_path: Path) -> None:
-    """A second process waits for the first to leave the state, and gives up with exit code 2."""
-    with served(tmp_path) as (_, url):
-        second = [*SERVE, "--state-dir", str(tmp_path / "state"), "--model-root", "."]
-        ended = subprocess.run(second, capture_output=True, text=True, timeout=60, check=False)
-        assert ended.returncode == 2
-        assert "could not start: another allocator runs on" in ended.stderr
-        assert is_running(url)
+def test_the_state_has_one_owner(
+    other: tuple[str, Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A second process, this one, waits for the first to leave the state, and gives up with exit code 2."""
+    monkeypatch.setattr(service, "STATE_LOCK_TIMEOUT_S", 0.3)
+    url, folder = other
+    assert main(["--state-dir", str(folder / "state"), "--model-root", ".", "--port", "0"]) == 2
+    assert "could not start: another allocator runs on" in caplog.text
+    assert is_running(url)
+
+
+@pytest.mark.slow
+def test_a_second_process_gives_up_in_good_time(other: tuple[str, Path]) -> None:
+    url, folder = other
+    second = [*SERVE, "--state-dir", str(folder / "state"), "--model-root", "."]
+    ended = subprocess.run(second, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert "could not start: another allocator runs on" in ended.stderr
+    assert is_running(url)
 
 
 @pytest.mark.parametrize("token", ["", "short"])
@@ -115,6 +135,7 @@ def test_embedded_serves_with_tokens_of_its_own_and_stops(tmp_path: Path) -> Non
     assert not any(str(token) in log for token in tokens.values())
 
 
+@pytest.mark.slow
 def test_embedded_stops_on_keyboard_interrupt(tmp_path: Path) -> None:
     urls = []
 
@@ -129,7 +150,14 @@ def test_embedded_stops_on_keyboard_interrupt(tmp_path: Path) -> None:
     assert not is_running(urls[0])
 
 
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        signal.SIGKILL,
+    ],
+)
 def test_embedded_ends_with_its_parent_however_that_ends(tmp_path: Path, kind: signal.Signals) -> None:
     script = (
         "import pathlib, sys, time\nfrom allocator.embedded import embedded\n"

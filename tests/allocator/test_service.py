@@ -4,21 +4,25 @@ import logging
 import shutil
 import socket
 import sqlite3
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from conftest import TOKENS, Service, Start, running
+from conftest import TLS, TOKENS, Service, Start, running
 from tiny_bundle import EFFECT, write_bundle, write_manifest
 
 from allocator.api import MAX_USERS
 from allocator.database import Database, verify_audit
+from allocator.ledger import Ledger
 from allocator.models import resolve_uri
+from allocator.serve import serve
 from allocator.settings import AllocatorSettings
-from features.errors import BundleError, ConfigError
+from features.errors import AllocatorError, BundleError, ConfigError
 
 
 def user(user_id: int, *options: tuple[int, int], **more: Any) -> dict[str, Any]:
@@ -205,6 +209,30 @@ def test_a_damaged_stored_model_is_said_and_repaired_by_the_same_push(start: Sta
     assert service.call("GET", "/readyz").status_code == 200
 
 
+def test_readiness_does_not_wait_for_the_disk_each_time(service: Service, tmp_path: Path) -> None:
+    """Somebody else holds the write lock: a probe would wait 30 s for it, a read does not."""
+    service.push("1")
+    assert service.call("GET", "/readyz").status_code == 200
+    other = sqlite3.connect(tmp_path / "state" / "ledger.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    started = time.monotonic()
+    assert service.call("GET", "/readyz").status_code == 200
+    assert time.monotonic() - started < 9
+    other.execute("ROLLBACK")
+    other.close()
+
+
+def test_a_shortened_audit_trail_stops_the_start(tmp_path: Path) -> None:
+    folders = {"state_dir": tmp_path / "state", "model_root": tmp_path / "models"}
+    with closing(Database(tmp_path / "state" / "ledger.sqlite")) as database:
+        Ledger(database).set_budget("b", 10, actor="admin")
+        with database.transaction() as connection:
+            connection.execute("DROP TRIGGER audit_no_delete")
+            connection.execute("DELETE FROM audit")
+    with pytest.raises(AllocatorError, match=r"could not start: .* has 0 rows, .* its head says 1 rows"):
+        serve(AllocatorSettings(**folders), port=0)
+
+
 # --- budgets and allocations
 
 
@@ -296,8 +324,9 @@ def test_unknown_things_are_named(service: Service) -> None:
 
     status, code, message = refused(request("r", user(1, (7, 1)), user(2, (100, 1), (9, 1))))
     assert (status, code) == (422, "unknown_input")
-    assert "2 items: 7, 9" in message
-    assert "1 item: 8" in refused(request("r", user(1, (100, 1), history=[{"item_id": 8, "gap_hours": 1}])))[2]
+    assert "2 items unknown to the model: 7, 9." in message
+    seen = [{"item_id": 8, "gap_hours": 1}]
+    assert "1 item unknown to the model: 9." in refused(request("r", user(1, (9, 1), history=seen)))[2]
     assert (
         "no profile column 'agee'; it has age, country"
         in refused(request("r", user(1, (100, 1), profile={"agee": 3})))[2]
@@ -329,6 +358,16 @@ def test_a_malformed_request_says_where(idle: Service, body: dict[str, Any], whe
     assert where in message
 
 
+def test_history_that_the_model_does_not_know_is_no_obstacle(service: Service) -> None:
+    service.push("1")
+    set_budget(service, 100)
+    history = [{"item_id": 8, "gap_hours": 1.0}]
+    offers = request("r", user(1, *((item, 1) for item in range(100, 112)), history=history))
+    answer = service.call("POST", "/v1/allocations", offers, scope="allocate")
+    assert answer.status_code == 200
+    assert len(answer.json()["plan"]) == 1
+
+
 def test_budgets_cannot_fall_below_what_is_spent(service: Service) -> None:
     assert error(service.call("GET", "/v1/budgets/b", scope="admin"))[:2] == (404, "not_found")
     service.push("1")
@@ -354,7 +393,7 @@ def test_budgets_cannot_fall_below_what_is_spent(service: Service) -> None:
 def test_every_route_wants_its_scope(idle: Service, method: str, path: str, right: set[str]) -> None:
     assert error(idle.call(method, path, {}))[:2] == (401, "unauthenticated")
     for header in ("Bearer wrong", f"Basic {TOKENS['admin']}", f"Bearer {TOKENS['admin']}x", "Bearer", "Bearer \xe9"):
-        sent = httpx.request(method, idle.url + path, headers={"Authorization": header.encode("latin-1")})
+        sent = httpx.request(method, idle.url + path, headers={"Authorization": header.encode("latin-1")}, verify=TLS)
         assert sent.status_code == 401
     for scope in TOKENS:
         answer = idle.call(method, path, {}, scope=scope)
@@ -366,6 +405,28 @@ def test_without_tokens_only_this_machine_is_answered(start: Start) -> None:
     assert service.call("GET", "/v1/models/current").status_code == 503
     rebound = httpx.get(f"{service.url}/v1/models/current", headers={"Host": "attacker.example"})
     assert error(rebound)[:2] == (403, "forbidden")
+
+
+def test_without_tokens_no_web_page_is_answered(start: Start) -> None:
+    """What a browser adds to a page's request cannot be left out by the page."""
+    service = start(push_token=None, allocate_token=None, admin_token=None)
+
+    def asked(**headers: str) -> httpx.Response:
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        return httpx.put(f"{service.url}/v1/budgets/b", json={"total_units": 1}, headers=sent)
+
+    for page in (
+        {"Origin": "https://attacker.example"},
+        {"Origin": "null"},
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Sec_Fetch_Site": "same-site"},
+    ):
+        status, code, message = error(asked(**page))
+        assert (status, code) == (403, "forbidden"), page
+        assert "answers no web page" in message
+    assert service.call("GET", "/v1/budgets/b").status_code == 404, "nothing was set"
+    for own in ({}, {"Sec_Fetch_Site": "none"}, {"Sec_Fetch_Site": "same-origin"}):
+        assert asked(**own).status_code == 200, own
 
 
 def test_a_scope_without_a_token_is_closed(start: Start) -> None:
@@ -421,7 +482,7 @@ def test_tokens_are_in_no_log_and_no_repr(service: Service, caplog: pytest.LogCa
         ({"push_token": "short"}, "allocator.push_token: the token has 5 characters, use at least 16"),
         ({"push_token": "a token with blanks in it"}, "printable ASCII without blanks"),
         ({"push_token": "x" * 16, "admin_token": "x" * 16}, "two scopes share one token"),
-        ({"max_touches": 0}, "allocator.max_touches is 0"),
+        ({"max_body_bytes": 0}, "allocator.max_body_bytes is 0"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

@@ -128,7 +128,12 @@ def graph(profile_width: int, effect: np.ndarray = EFFECT) -> bytes:
 
 
 def write_bundle(
-    folder: Path, *, effect: np.ndarray = EFFECT, profile: bool = True, golden: dict[str, Any] | None = None
+    folder: Path,
+    *,
+    effect: np.ndarray = EFFECT,
+    profile: bool = True,
+    golden: dict[str, Any] | None = None,
+    **more_schema: Any,
 ) -> dict[str, str]:
     """Write the bundle and return what a push says about it: sha256 and feature_schema_hash."""
     spec = PROFILE if profile else []
@@ -139,12 +144,18 @@ def write_bundle(
     rows = {**rows, **reference(**rows, effect=effect), **(golden or {})}
     safetensors.numpy.save_file(rows, folder / "golden.safetensors")
     (folder / "config.yaml").write_text("model: tiny\n")
-    return write_manifest(folder, profile=spec)
+    return write_manifest(folder, profile=spec, more_schema=more_schema)
 
 
-def write_manifest(folder: Path, *, profile: list[dict[str, Any]] = PROFILE, **changes: Any) -> dict[str, str]:
+def write_manifest(
+    folder: Path,
+    *,
+    profile: list[dict[str, Any]] = PROFILE,
+    more_schema: dict[str, Any] | None = None,
+    **changes: Any,
+) -> dict[str, str]:
     """(Re)write manifest.json over the files that are there, with `changes` to its fields."""
-    schema = {"clusters": CLUSTERS, "profile": profile, "embedding_dim": 2}
+    schema = {"clusters": CLUSTERS, "profile": profile, "embedding_dim": 2, **(more_schema or {})}
     schema_hash = hashlib.sha256(json.dumps(schema, sort_keys=True).encode()).hexdigest()
     files = {
         file.name: hashlib.sha256(file.read_bytes()).hexdigest()
