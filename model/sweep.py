@@ -37,13 +37,16 @@ METRIC = MONITOR
 
 
 class _Report(Callback):
-    """Tells Ray Tune the selection score after every epoch."""
+    """Tells Ray Tune the best selection score so far after every epoch: that epoch is what a training keeps."""
+
+    def __init__(self) -> None:
+        self.best = math.inf
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
         from ray import tune
 
-        metrics = trainer.callback_metrics
-        tune.report({METRIC: float(metrics[METRIC]), "epoch": trainer.current_epoch + 1})
+        self.best = min(self.best, float(trainer.callback_metrics[METRIC]))
+        tune.report({METRIC: self.best, "epoch": trainer.current_epoch + 1})
 
 
 def sweep(
@@ -54,6 +57,7 @@ def sweep(
 
     Raises TrainingFailed when no trial ends with a finite score.
     """
+    import optuna
     import ray
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
@@ -63,6 +67,7 @@ def sweep(
         raise ConfigError("sweep.trials = 0: say how many trials to run, for example --sweep.trials 4")
     check_splits(load_journeys(journeys_dir, data_dir))
     out.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     _start_ray(config)
 
     def trial(sample: dict[str, Any]) -> None:
@@ -147,7 +152,7 @@ def _trial_log() -> Any:
 def _start_ray(config: SweepConfig) -> None:
     """A local Ray, or a connection to a cluster. A busy machine can miss Ray's start-up limit, hence the retries."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # its own table of trials; ours are log lines
     import ray
 
     ray.shutdown()
