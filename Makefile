@@ -21,7 +21,8 @@ help: ## Show this list
 
 run: $(INSTALLED) ## Run the whole pipeline on a simulated world (WORLD, USERS, SEED) or on yours (LOGS=DIR); ARGS adds options
 ifdef LOGS
-	@$(BIN)/alm-mta run --logs "$(LOGS)" --workdir "work/$$(basename "$(LOGS)")" $(ARGS)
+	@at=$$(cd "$(LOGS)" && pwd -P) || { echo "error: LOGS=$(LOGS) is not a folder" >&2; exit 1; }; \
+	$(BIN)/alm-mta run --logs "$(LOGS)" --workdir "work/$${at##*/}-$$(printf %s "$$at" | cksum | cut -d' ' -f1)" $(ARGS)
 else
 	@$(MAKE) work/$(WORLD)/.simulated-$(USERS)-$(SEED)
 	@$(BIN)/alm-mta run --logs work/$(WORLD)/logs --workdir work/$(WORLD) $(ARGS)
@@ -55,7 +56,7 @@ clean: ## Remove the venv, caches and build outputs (runs under work/ stay)
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 found: install one, or say PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@"$(PYTHON)" -c '$(SUPPORTED)' || { echo "error: PYTHON=$(PYTHON) is not Python 3.11 or 3.12" >&2; exit 1; }
-	@$(BIN)/python -c '$(SUPPORTED)' 2>/dev/null || "$(PYTHON)" -m venv --clear .venv
+	@"$(PYTHON)" -m venv --clear .venv
 	@echo "installing into .venv (a few minutes the first time)"
 	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt torch -e '.[ray,k8s,dev]'
 	@touch $@

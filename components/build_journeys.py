@@ -18,22 +18,20 @@ def build_journeys(
     Args:
         logs: Folder of the logs.
         config: YAML of all sections; reads `contract` and `journeys`.
-        scheduled_time: Present of a scheduled run (ISO 8601); empty or unexpanded = now.
+        scheduled_time: Slot of a scheduled run (ISO 8601); empty or unexpanded = none.
         journeys: Folder of touches, journeys and the judge's table.
         counts: Numbers of journeys, labels, touches and users.
     """
     from pathlib import Path
 
     from components.outputs import log_metrics
-    from components.runtime import moment, step
+    from components.runtime import opened_logs, step
     from features import journeys as domain
     from features.files import read_json
-    from features.reader import open_logs
-    from features.settings import ContractConfig, load_section
+    from features.settings import load_section
 
     with step():
-        names = load_section(config, "contract", ContractConfig)
-        opened = open_logs(logs, mapping=names.mapping, now=moment(scheduled_time))
+        opened = opened_logs(logs, config, scheduled_time)
         out = Path(journeys.path)
         domain.build_journeys(opened, load_section(config, "journeys", domain.JourneyConfig), out)
         manifest = read_json(out / "manifest.json")

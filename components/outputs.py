@@ -1,4 +1,4 @@
-"""What steps show in the Kubeflow UI, and the two small acts of theirs that no domain package owns."""
+"""What steps show in the Kubeflow UI, and the few small acts of theirs that no domain package owns."""
 
 from __future__ import annotations
 
@@ -72,6 +72,28 @@ def publish_bundle(bundle: Path, store: Path) -> str:
         with atomic_dir(store / name) as folder:
             shutil.copytree(bundle, folder, dirs_exist_ok=True)
     return name
+
+
+def push_bundle(bundle: Path, store: Path, url: str, *, name: str, version: str, timeout_s: float) -> dict[str, Any]:
+    """Publish a bundle in `store` and have the allocator at `url` serve it; returns the allocator's record of it.
+
+    The version is the id of the approval too. Raises PushRefused, AllocatorError.
+    """
+    from allocator import client
+    from allocator.settings import token_from_environment
+
+    sha256 = publish_bundle(bundle, store)
+    return client.push(
+        url,
+        token=token_from_environment("push"),
+        name=name,
+        version=version,
+        uri=sha256,
+        sha256=sha256,
+        feature_schema_hash=read_json(bundle / "manifest.json")["feature_schema_hash"],
+        approval_id=f"{name}-v{version}",
+        timeout_s=timeout_s,
+    )
 
 
 def write_text(artifact: Any, text: str) -> None:

@@ -24,7 +24,8 @@ def promote(config: str, version: str, served_sha256: str, model: dsl.Input[dsl.
     with step():
         if served_sha256 != model.metadata["sha256"]:
             raise AllocatorError(
-                f"the allocator serves {served_sha256[:12]}, approved was {model.metadata['sha256'][:12]}: "
-                "the champion stays; push again"
+                f"the allocator serves {served_sha256[:12]}, approved was {model.metadata['sha256'][:12]}, which was "
+                "rolled back in the allocator or replaced there: the champion stays; retrain, or push it there under a "
+                "new version"
             )
         registry.promote(load_section(config, "registry", RegistryConfig), version)

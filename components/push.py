@@ -20,26 +20,15 @@ def push(config: str, allocator_url: str, model_store: str, version: str, model:
 
     from allocator import client
     from allocator.settings import token_from_environment
-    from components.outputs import publish_bundle
+    from components.outputs import push_bundle
     from components.runtime import step
-    from features.files import read_json
     from features.settings import load_section
     from model.settings import RegistryConfig
 
     with step():
         name = load_section(config, "registry", RegistryConfig).model_name
         timeout_s = load_section(config, "allocator", client.AllocatorConfig).timeout_s
+        store = Path(model_store)
+        push_bundle(Path(model.path), store, allocator_url, name=name, version=version, timeout_s=timeout_s)
         token = token_from_environment("push")
-        bundle = Path(model.path)
-        client.push(
-            allocator_url,
-            token=token,
-            name=name,
-            version=version,
-            uri=publish_bundle(bundle, Path(model_store)),
-            sha256=model.metadata["sha256"],
-            feature_schema_hash=read_json(bundle / "manifest.json")["feature_schema_hash"],
-            approval_id=f"{name}-v{version}",
-            timeout_s=timeout_s,
-        )
         return str(client.current_model(allocator_url, token=token, timeout_s=timeout_s)["sha256"])

@@ -19,19 +19,17 @@ def retrieve_features(
     Args:
         logs: Folder of the logs.
         config: YAML of all sections; reads `contract`.
-        scheduled_time: Present of a scheduled run (ISO 8601); empty or unexpanded = now.
+        scheduled_time: Slot of a scheduled run (ISO 8601); empty or unexpanded = none.
         journeys: Folder written by build_journeys.
         data: Folder of the training table, the items and their schema.
-        store: The Feast repository that served them.
+        store: The Feast repository that served them; its online store holds the latest profiles.
     """
     from pathlib import Path
 
-    from components.runtime import moment, step
+    from components.runtime import opened_logs, step
     from features import retrieval
-    from features.reader import open_logs
-    from features.settings import ContractConfig, load_section
 
     with step():
-        names = load_section(config, "contract", ContractConfig)
-        opened = open_logs(logs, mapping=names.mapping, now=moment(scheduled_time))
+        opened = opened_logs(logs, config, scheduled_time)
         retrieval.retrieve_features(opened, Path(journeys.path), Path(store.path), Path(data.path))
+        retrieval.materialise(Path(store.path))

@@ -16,11 +16,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from features import errors
 from features.errors import AlmMtaError, ConfigError, TrainingFailed
+
+if TYPE_CHECKING:
+    from features.reader import Logs
 
 LOG_FORMAT = "[%(levelname)s %(name)s] %(message)s"
 ERROR_LINE = re.compile(r"^\[ERROR [\w.]+\] (\w+): (.*)$")
@@ -68,17 +72,29 @@ def run_module(module: str, *arguments: str) -> None:
         raise _named_error(last) or TrainingFailed(f"`python -m {module}` ended with code {process.returncode}: {last}")
 
 
-def moment(scheduled_time: str) -> datetime | None:
-    """The present of a scheduled run; None (now) for "" and for a placeholder that a manual run left unexpanded.
+def opened_logs(logs: str, config: str, scheduled_time: str) -> Logs:
+    """The logs, read as the config's section `contract` says and checked against the data contract."""
+    from features.reader import open_logs
+    from features.settings import ContractConfig, load_section
 
+    names = load_section(config, "contract", ContractConfig)
+    return open_logs(logs, mapping=names.mapping, now=present(scheduled_time))
+
+
+def present(scheduled_time: str) -> datetime:
+    """What no log may be later than: now, or the slot of a scheduled run where that is later (clocks differ).
+
+    "" is no slot, nor is a placeholder that a manual run left unexpanded. A time without a zone is UTC.
     Raises ConfigError for any other text that is not ISO 8601.
     """
+    now = datetime.now(UTC)
     if not scheduled_time or scheduled_time.startswith("[["):
-        return None
+        return now
     try:
-        return datetime.fromisoformat(scheduled_time)
+        slot = datetime.fromisoformat(scheduled_time)
     except ValueError:
         raise ConfigError(f"scheduled_time = {scheduled_time!r}: give ISO 8601, such as 2026-01-31T03:00:00Z") from None
+    return max(now, slot if slot.tzinfo else slot.replace(tzinfo=UTC))
 
 
 def _named_error(line: str) -> AlmMtaError | None:

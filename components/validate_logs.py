@@ -18,22 +18,19 @@ def validate_logs(
     Args:
         logs: Folder of the logs.
         config: YAML of all sections; reads `contract`.
-        scheduled_time: Present of a scheduled run (ISO 8601); empty or unexpanded = now.
+        scheduled_time: Slot of a scheduled run (ISO 8601); empty or unexpanded = none.
         quality: Folder with suites.json and the Data Docs under data_docs/index.html.
         summary: Suites and warnings.
     """
     from pathlib import Path
 
     from components.outputs import quality_summary, write_text
-    from components.runtime import moment, step
+    from components.runtime import opened_logs, step
     from features.files import write_json
-    from features.reader import open_logs
-    from features.settings import ContractConfig, load_section
     from validation import data_quality
 
     with step():
-        names = load_section(config, "contract", ContractConfig)
-        opened = open_logs(logs, mapping=names.mapping, now=moment(scheduled_time))
+        opened = opened_logs(logs, config, scheduled_time)
         out = Path(quality.path)
         suites = data_quality.validate_logs(opened, out).as_dicts()
         write_json(out / "suites.json", suites)

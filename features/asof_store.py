@@ -82,14 +82,8 @@ class AsofOfflineStore(DuckDBOfflineStore):
         end_date: datetime,
     ) -> RangeJob:
         """The latest row of each key in [start_date, end_date], the latest created first."""
-        scan = RangeScan(
-            files=_file_source(data_source).path,
-            keys=tuple(join_key_columns),
-            columns=tuple(feature_name_columns),
-            timestamp=timestamp_field,
-            created=created_timestamp_column or None,
-            latest_only=True,
-        )
+        columns = (join_key_columns, feature_name_columns, timestamp_field, created_timestamp_column)
+        scan = _scan(data_source, *columns, latest_only=True)
         return RangeJob(config.offline_store.connect, scan, start_date, end_date)
 
     @staticmethod
@@ -104,15 +98,22 @@ class AsofOfflineStore(DuckDBOfflineStore):
         end_date: datetime | None = None,
     ) -> RangeJob:
         """All rows in [start_date, end_date]."""
-        scan = RangeScan(
-            files=_file_source(data_source).path,
-            keys=tuple(join_key_columns),
-            columns=tuple(feature_name_columns),
-            timestamp=timestamp_field,
-            created=created_timestamp_column or None,
-            latest_only=False,
-        )
+        columns = (join_key_columns, feature_name_columns, timestamp_field, created_timestamp_column)
+        scan = _scan(data_source, *columns, latest_only=False)
         return RangeJob(config.offline_store.connect, scan, start_date or datetime.min, end_date or datetime.max)
+
+
+def _scan(
+    source: DataSource, keys: list[str], columns: list[str], timestamp: str, created: str | None, *, latest_only: bool
+) -> RangeScan:
+    return RangeScan(
+        files=_file_source(source).path,
+        keys=tuple(keys),
+        columns=tuple(columns),
+        timestamp=timestamp,
+        created=created or None,
+        latest_only=latest_only,
+    )
 
 
 def _file_source(source: DataSource | None) -> FileSource:

@@ -143,10 +143,12 @@ def _rules(table: Table, present: tuple[Present, ...]) -> list[Rule]:
 
 
 def _rules_of(present: Present, column: Column | None, in_key: bool) -> list[Rule]:
-    """The rules of one column, the cheapest explanation of a bad row first."""
+    """The rules of one column, the cheapest explanation of a bad row first; a profile's NaN is a missing value."""
+    name = quote(present.name)
     if column is None:
-        return []
-    name = quote(column.name)
+        infinite = f"isinf(CAST({name} AS DOUBLE))" if family(present.stored) == "float" else "false"
+        remedy = "Clip the values or write null where unknown"
+        return [Rule(column=present.name, problem="infinite value", predicate=infinite, remedy=remedy)]
     rules = []
     if column.required:
         kind = "null key" if in_key else "null in a required column"

@@ -26,13 +26,13 @@ Spec = Sequence[Mapping[str, Any]]
 def fit_column(column: str, values: pd.Series[Any], kind: str) -> dict[str, Any]:
     """The spec of one profile column, fitted on `values` (the fit split's rows; NaN or null is missing).
 
-    kind: 'numeric' (median, mean, std; a constant column has std 1) or 'categorical' (the most frequent
-    categories, ties by name, at most MAX_CATEGORIES).
+    kind: 'numeric' (median, mean, std; a constant column has std 1) or 'categorical' (the MAX_CATEGORIES most
+    frequent categories, ties by name; kept in order of their names, so that counts which change rank change nothing).
     """
     if kind == "categorical":
         counts = values.dropna().astype(str).value_counts()
         ranked = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
-        return {"column": column, "kind": kind, "categories": [str(name) for name, _ in ranked[:MAX_CATEGORIES]]}
+        return {"column": column, "kind": kind, "categories": sorted(str(name) for name, _ in ranked[:MAX_CATEGORIES])}
     x = _numbers(values)
     x = x[np.isfinite(x)]
     spread = float(x.std()) if x.size else 0.0

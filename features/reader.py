@@ -52,7 +52,6 @@ class Logs:
     has_item_embeddings: bool
     has_upload_embeddings: bool
     has_randomised: bool
-    has_exposure_source: bool
     earliest_ts: datetime
     latest_ts: datetime
     fingerprint: str
@@ -139,7 +138,6 @@ def _describe(
         has_item_embeddings=dims.get("items", 0) > 0,
         has_upload_embeddings=dims.get("uploads", 0) > 0,
         has_randomised=randomised,
-        has_exposure_source="exposure_source" in held["touchpoints"],
         earliest_ts=earliest,
         latest_ts=latest,
         fingerprint=fingerprint,

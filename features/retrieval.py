@@ -39,7 +39,7 @@ from features.sources import make_catalogue, write_sources
 
 logger = logging.getLogger(__name__)
 
-_STATISTICS = {"median", "mean", "std"}
+_COMPARED = ("responses", "controls", "embedding_dim")
 
 
 def retrieve_features(logs: Logs, journeys_dir: Path, store_dir: Path, out: Path) -> None:
@@ -152,7 +152,7 @@ def _join(store: FeatureStore, service: str, entity_sql: str, path: Path) -> Non
 
 
 def _schema(logs: Logs, training_table: Path, clusters: list[int]) -> dict[str, Any]:
-    """The content of schema.json; the hash covers all that fixes the layout of a model's inputs."""
+    """The content of schema.json."""
     kinds = {p.name: "categorical" if p.dtype == "VARCHAR" else "numeric" for p in logs.profile}
     profile = []
     for name, kind in kinds.items():
@@ -173,14 +173,12 @@ def _schema(logs: Logs, training_table: Path, clusters: list[int]) -> dict[str, 
 
 
 def schema_hash(schema: dict[str, Any]) -> str:
-    """SHA-256 of the schema's canonical JSON, without the statistics (median, mean, std) and the hash itself.
+    """SHA-256 over what two models must share to score the same table: responses, controls, D and profile columns.
 
-    Fitted categories count: they decide which column of the encoding means what.
+    Statistics, categories and clusters are not in it: they are fitted, and every bundle carries its own.
     """
-    layout = {name: value for name, value in schema.items() if name != "feature_schema_hash"}
-    layout["profile"] = [
-        {name: value for name, value in spec.items() if name not in _STATISTICS} for spec in schema["profile"]
-    ]
+    layout = {name: schema[name] for name in _COMPARED}
+    layout["profile"] = [{name: spec[name] for name in ("column", "kind")} for spec in schema["profile"]]
     canonical = json.dumps(layout, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -101,13 +101,13 @@ def agree(
 ) -> tuple[Present, ...]:
     """The columns that all `files` of `table` hold, in the contract's order, then profiles by name.
 
-    mapping: contract's column -> the files' column. Raises BadLogsError for an unreadable file, a missing
-    required column, a wrong type, or files that disagree.
+    mapping: contract's column -> the files' column; a column of the files that bears the mapped name is left
+    out. Raises BadLogsError for an unreadable file, a missing required column, a wrong type, or files that disagree.
     """
     by_file = {file: describe(connection, table, [file]) for file in files}
     sources = {column.name: mapping.get(column.name, column.name) for column in table.columns}
     if table.open_ended:
-        extra = {name for columns in by_file.values() for name in columns} - {*sources.values(), "dt"}
+        extra = {name for columns in by_file.values() for name in columns} - {*sources, *sources.values(), "dt"}
         sources |= {name: name for name in sorted(extra)}
     wanted = {column.name: column for column in table.columns}
     for name, source in sources.items():

@@ -12,6 +12,9 @@ from features.errors import ConfigError
 
 Section = TypeVar("Section")
 
+SECTIONS = ("contract", "journeys", "model", "train", "sweep", "judge", "registry", "allocator", "plan")
+"""Every section there is, whoever owns it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ContractConfig:
@@ -24,7 +27,7 @@ class ContractConfig:
 def load_section(yaml_text: str, section: str, cls: type[Section]) -> Section:
     """The `section` of `yaml_text` as a `cls`; a section that is absent means its defaults.
 
-    Raises ConfigError naming the key that is unknown or whose value is of another type.
+    Raises ConfigError naming the section or key that is unknown, or whose value is of another type.
     """
     from jsonargparse import ArgumentError, ArgumentParser
 
@@ -56,6 +59,9 @@ def _mapping(yaml_text: str) -> dict[str, Any]:
         raise ConfigError(f"config is not YAML: {one_line(error)}") from error
     if values is not None and not isinstance(values, dict):
         raise ConfigError(f"config must be a mapping of sections, not {type(values).__name__}")
+    unknown = sorted(str(name) for name in set(values or {}).difference(SECTIONS))
+    if unknown:
+        raise ConfigError(f"config: no section '{unknown[0]}'; there are {', '.join(SECTIONS)}")
     return values or {}
 
 

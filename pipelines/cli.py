@@ -1,6 +1,7 @@
 """The console script `alm-mta`: finds the command, runs it, and says on one line what went wrong.
 
-Exit codes: 0 approved, unchanged or done; 1 not approved or failed; 2 the command or its configuration means nothing.
+Exit codes: 0 approved, unchanged or done; 1 not approved or failed; 2 the command or its configuration means nothing;
+130 interrupted (Ctrl-C).
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ def overview() -> str:
             *lines,
             "",
             "Every command has --help. --debug shows the traceback of an error.",
+            "Exit codes: 0 approved, unchanged or done; 1 not approved or failed; 2 usage; 130 Ctrl-C.",
             "",
         ]
     )

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any, TypeVar
 
-from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, set_parsing_settings  # type: ignore[attr-defined]
+
+from features.errors import ConfigError
+from features.settings import SECTIONS, one_line
 
 Sections = TypeVar("Sections")
 
@@ -18,7 +23,9 @@ def parser_for(command: str, description: str) -> ArgumentParser:
 
 def add_sections(parser: ArgumentParser, cls: type[Any]) -> None:
     """Add `--config FILE` and an option for every key of every section of the dataclass `cls`."""
-    parser.add_argument("--config", action="config", help="YAML of sections; options on the command line override it")
+    shown = "YAML of sections, those of other commands unread; options on the command line override it"
+    file = parser.add_argument("--config", action=_ConfigFile, help=shown)
+    file.unread = set(SECTIONS).difference(field.name for field in dataclasses.fields(cls))
     parser.add_class_arguments(cls, None)
 
 
@@ -27,3 +34,19 @@ def sections_of(parser: ArgumentParser, options: Namespace, cls: type[Sections])
     made = parser.instantiate(options)
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     return cls(**{name: made[name] for name in names})
+
+
+class _ConfigFile(ActionConfigFile):
+    """A file of sections that serves every command: each reads its own; what is null there is as if absent."""
+
+    unread: set[str]
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, _: str | None = None) -> None:
+        try:
+            given = yaml.safe_load(Path(values).read_text()) or {}
+        except (OSError, yaml.YAMLError) as error:
+            raise ConfigError(f"--config {values}: {one_line(error)}") from error
+        if not isinstance(given, dict):
+            raise ConfigError(f"--config {values}: must be a mapping of sections, not {type(given).__name__}")
+        own = {name: value for name, value in given.items() if value is not None and name not in self.unread}
+        self.apply_config(parser, cfg, self.dest, yaml.safe_dump(own))

@@ -12,6 +12,9 @@ from jsonargparse import ArgumentParser, Namespace
 from pipelines.cli_parser import add_sections, parser_for, sections_of
 from pipelines.platform import ClusterPlatform
 
+CLUSTER_REGISTRY, CLUSTER_ALLOCATOR = "http://mlflow.alm-mta:5000", "http://allocator.alm-mta:8080"
+"""The services of k8s/base, for a configuration that names none."""
+
 
 def run(arguments: list[str]) -> int:
     """The whole pipeline on this machine."""
@@ -32,7 +35,7 @@ def run(arguments: list[str]) -> int:
     result = runner.run(options.logs, options.workdir, config, Console())
     if result.exit_code:
         sys.stdout.flush()
-        sys.stderr.write(f"{result.verdict}: {result.reasons[0] if result.reasons else 'no reason given'}\n")
+        sys.stderr.write(f"{result.verdict}: {'; '.join(result.reasons) or 'no reason given'}\n")
     return result.exit_code
 
 
@@ -62,6 +65,8 @@ def schedule(arguments: list[str]) -> int:
 
 
 def _send(parser: ArgumentParser, arguments: list[str], *, scheduled: bool) -> int:
+    from dataclasses import replace
+
     from features.settings import to_yaml
     from pipelines.config import PipelineConfig
     from pipelines.submit import Submission, send
@@ -80,6 +85,8 @@ def _send(parser: ArgumentParser, arguments: list[str], *, scheduled: bool) -> i
     add_sections(parser, PipelineConfig)
     options = parser.parse_args(arguments)
     config = sections_of(parser, options, PipelineConfig)
+    registry = replace(config.registry, tracking_uri=config.registry.tracking_uri or CLUSTER_REGISTRY)
+    config = replace(config, registry=registry)
     submission = Submission(
         host=options.host,
         namespace=options.namespace,
@@ -88,7 +95,7 @@ def _send(parser: ArgumentParser, arguments: list[str], *, scheduled: bool) -> i
         arguments={
             "logs": options.logs,
             "config": to_yaml(config),
-            "allocator_url": config.allocator.url or "http://allocator.alm-mta:8080",
+            "allocator_url": config.allocator.url or CLUSTER_ALLOCATOR,
             "model_store": options.model_store,
             "checkpoint_root": options.checkpoint_root,
         },

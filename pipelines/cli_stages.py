@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
 from features.errors import ConfigError
 from features.files import atomic_file
 from pipelines.cli_parser import add_sections, parser_for, sections_of
 
-if TYPE_CHECKING:
-    from model.settings import ModelConfig, TrainConfig
+if TYPE_CHECKING:  # jsonargparse looks here for the types of sections; running the imports would cost every command
+    from model.settings import ModelConfig, SweepConfig, TrainConfig
+    from validation.evaluate import JudgeConfig
 
 
 def simulate(arguments: list[str]) -> int:
@@ -31,6 +32,7 @@ def simulate(arguments: list[str]) -> int:
 
     if options.world not in WORLDS:
         raise ConfigError(f"--world {options.world}: there are {', '.join(WORLDS)}")
+    _refuse_foreign(options.out, "truth/world.json")
     write_world(WORLDS[options.world], options.users, options.seed, options.out)
     sys.stdout.write(f"{options.users:,} users of world '{options.world}' under {options.out}\n")
     return 0
@@ -54,6 +56,8 @@ def train(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     settings = sections_of(parser, options, Settings)
 
+    _refuse_absent(options, "journeys", "data")
+    _refuse_foreign(options.out, "manifest.json")
     from model.train import train as fit
 
     fit(
@@ -85,6 +89,8 @@ def sweep(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     settings = sections_of(parser, options, Settings)
 
+    _refuse_absent(options, "journeys", "data")
+    _refuse_foreign(options.out, "trials.json")
     from model.sweep import best_config
     from model.sweep import sweep as search
 
@@ -112,6 +118,8 @@ def attribute(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder of the credits")
     options = parser.parse_args(arguments)
 
+    _refuse_absent(options, "journeys", "data", "model")
+    _refuse_foreign(options.out, "summary.json")
     from model.attribution import attribute as credit
 
     credit(
@@ -145,6 +153,8 @@ def evaluate(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     settings = sections_of(parser, options, Settings)
 
+    _refuse_absent(options, "journeys", "data", "model", "credits")
+    _refuse_foreign(options.out, "decision.json")
     from validation.evaluate import evaluate as judge
 
     decision = judge(
@@ -163,3 +173,22 @@ def evaluate(arguments: list[str]) -> int:
 def _add_inputs(parser: ArgumentParser) -> None:
     parser.add_argument("--journeys", type=Path, required=True, help="folder of the journeys")
     parser.add_argument("--data", type=Path, required=True, help="folder of the training table")
+
+
+MARKERS = {"journeys": "manifest.json", "data": "schema.json", "model": "manifest.json", "credits": "summary.json"}
+"""Option of an input folder -> a file that its stage always writes."""
+
+
+def _refuse_absent(options: Namespace, *names: str) -> None:
+    """ConfigError for an input folder that is not there or that another stage wrote."""
+    for name in names:
+        if not (options[name] / MARKERS[name]).is_file():
+            raise ConfigError(f"--{name} {options[name]}: no {MARKERS[name]} there; name the folder with the {name}")
+
+
+def _refuse_foreign(out: Path, marker: str) -> None:
+    """ConfigError when `out`, which is about to be replaced, holds something else than this command's own result."""
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out}: is a file; name a folder")
+    if out.is_dir() and any(out.iterdir()) and not (out / marker).is_file():
+        raise ConfigError(f"--out {out}: holds files but no {marker}, so it is not this command's to replace")

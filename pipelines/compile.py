@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 from components.base import IMAGE
+from features.errors import ConfigError
 from features.files import atomic_file
 from pipelines.platform import ClusterPlatform
 from pipelines.training import training_pipeline
@@ -16,8 +17,11 @@ logger = logging.getLogger(__name__)
 def compile_training(out: Path, *, platform: ClusterPlatform | None = None, with_sweep: bool = False) -> None:
     """Write the training pipeline for a cluster to `out` (a .yaml); equal settings give equal bytes.
 
-    Raises ValueError when `out` is not a .yaml file.
+    Raises ConfigError when `out` is not called .yaml or .yml.
     """
+    if out.suffix not in (".yaml", ".yml"):
+        raise ConfigError(f"--out {out}: a pipeline is written as .yaml")
+
     from kfp import compiler
 
     place = platform or ClusterPlatform()

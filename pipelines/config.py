@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from pydantic import TypeAdapter, ValidationError
+
+from allocator.api import MAX_HISTORY, MAX_OPTIONS, MAX_USERS, Name
 from allocator.client import AllocatorConfig
 from features.errors import ConfigError
 from features.journeys import JourneyConfig
 from features.settings import ContractConfig
 from model.settings import ModelConfig, RegistryConfig, SweepConfig, TrainConfig
 from validation.evaluate import JudgeConfig
+
+A_RUN_ID = "20260131T030000.000"
+"""As `pipelines.workdir` makes them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +32,9 @@ class PlanConfig:
     """Cost of the dearest."""
 
     def __post_init__(self) -> None:
-        if self.users < 1 or self.options < 1:
-            raise ConfigError(f"plan.users = {self.users}, plan.options = {self.options}: both must be at least 1")
+        for name, value, most in (("users", self.users, MAX_USERS), ("options", self.options, MAX_OPTIONS)):
+            if not 1 <= value <= most:
+                raise ConfigError(f"plan.{name} = {value}: must be 1 to {most:,}, what the allocator takes")
         if not 0 <= self.lowest_cost <= self.highest_cost:
             raise ConfigError(
                 f"plan.lowest_cost = {self.lowest_cost}, plan.highest_cost = {self.highest_cost}: "
@@ -57,3 +64,21 @@ class PipelineConfig:
     """Where approved models serve."""
     plan: PlanConfig = field(default_factory=PlanConfig)
     """The plan after an approval."""
+
+    def __post_init__(self) -> None:
+        """What only shows where sections meet: the allocator must take the plan that these settings lead to."""
+        if self.journeys.max_touches > MAX_HISTORY:
+            raise ConfigError(
+                f"journeys.max_touches = {self.journeys.max_touches}: the allocator takes {MAX_HISTORY} at most"
+            )
+        for key, name in (
+            ("allocator.budget", self.allocator.budget),
+            ("registry.model_name", self.registry.model_name),
+        ):
+            try:
+                TypeAdapter(Name).validate_python(f"{name}-{A_RUN_ID}")
+            except ValidationError:
+                raise ConfigError(
+                    f"{key} = '{name}': the allocator takes letters, digits, '.', '_' and '-', "
+                    f"beginning with a letter or digit, {127 - len(A_RUN_ID)} characters at most"
+                ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,11 @@ def plan_users(journeys: Path, data: Path, config: PlanConfig) -> list[dict[str,
 
 
 def _profile(values: pd.Series) -> dict[str, Any] | None:
-    """Column -> value without the feature view's prefix; None for a user without any."""
+    """Column -> value without the feature view's prefix, where it is known and finite; None for a user without any."""
     known = {
         str(name).removeprefix("profile__"): value.item() if isinstance(value, np.generic) else value
         for name, value in values.items()
-        if not pd.isna(value)
+        if not pd.isna(value) and (isinstance(value, str) or math.isfinite(value))
     }
     return known or None
 

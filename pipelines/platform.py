@@ -42,7 +42,7 @@ class ClusterPlatform:
     data_mount: str = "/data"
     """Where it is mounted."""
     token_secret: str = "allocator-tokens"
-    """Secret whose keys push and allocate become ALM_MTA_TOKEN_PUSH and ALM_MTA_TOKEN_ALLOCATE."""
+    """Secret whose key push becomes ALM_MTA_TOKEN_PUSH of the step that pushes."""
     step_timeout_s: int = 6 * 3600
     """Longest a step's pod may live."""
     train_timeout_s: int = 24 * 3600
@@ -81,8 +81,8 @@ class ClusterPlatform:
         if needs == "compute":
             self._for_training(task)
         if needs == "push":
-            tokens = {"push": "ALM_MTA_TOKEN_PUSH", "allocate": "ALM_MTA_TOKEN_ALLOCATE"}
-            kubernetes.use_secret_as_env(task, secret_name=self.token_secret, secret_key_to_env=tokens)
+            token = {"push": "ALM_MTA_TOKEN_PUSH"}
+            kubernetes.use_secret_as_env(task, secret_name=self.token_secret, secret_key_to_env=token)
         return task
 
     def checkpoints(self, root: Any) -> Any:

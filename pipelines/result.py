@@ -29,11 +29,11 @@ class RunResult:
     verdict: Verdict
     """approved, rejected, inconclusive or unchanged by the gate; refused when the run ended before it."""
     reasons: tuple[str, ...]
-    """Why, one sentence each, the first the most important."""
+    """Why, one sentence each; then why the run went no further, where it did not."""
     run_id: str | None = None
     """Folder under WORKDIR/runs; None when the run never began."""
     failed_step: str | None = None
-    """Step that a refused run ended in."""
+    """Step that the run ended in, if before its end; after the gate's verdict that is push or plan."""
     model: ModelVersion = ModelVersion()
     """The candidate after an approval, else the champion that went on serving."""
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -55,8 +55,8 @@ class RunResult:
 
     @property
     def exit_code(self) -> int:
-        """0 when the champion is what these logs call for, 1 otherwise."""
-        return 0 if self.verdict in ("approved", "unchanged") else 1
+        """0 when the champion is what these logs call for and the run came to its end, 1 otherwise."""
+        return 0 if self.verdict in ("approved", "unchanged") and self.failed_step is None else 1
 
     def write(self, *paths: Path) -> None:
         """Write as JSON to every path, each atomically."""

@@ -10,16 +10,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from rich.console import Console
 from rich.markup import escape
 
 from allocator import client
 from allocator.embedded import embedded
-from allocator.settings import token_from_environment
+from allocator.settings import SCOPES, token_from_environment, token_variable
+from components.outputs import push_bundle
 from features import errors
-from features.errors import AllocatorError, AlmMtaError
+from features.errors import AllocatorError, AlmMtaError, ConfigError
 from features.files import read_json
 from features.reader import open_logs
 from features.settings import one_line, to_yaml
@@ -38,7 +38,8 @@ logger = logging.getLogger(__name__)
 def run(logs: Path, workdir: Path, config: PipelineConfig, console: Console) -> RunResult:
     """Run the pipeline on `logs` under `workdir` and write WORKDIR/result.json, whatever the ending.
 
-    Expected failures end in a result of verdict `refused`. Raises WorkdirBusy, and what nobody expected.
+    Expected failures end in a result that says so: `refused` before the gate, its verdict after. Raises WorkdirBusy,
+    and, with the result written, ConfigError, KeyboardInterrupt and what nobody expected.
     """
     workdir = workdir.resolve()
     with only_run_in(workdir):
@@ -67,17 +68,26 @@ class _Attempt:
                 if outcome.failure is not None:
                     return self._end(config, _failed(outcome.failure, self._run))
                 result = _judged(outcome, self._run)
+                if result.verdict == "unchanged":
+                    step = "push"
+                    result = self._with_champion_served(result, outcome, config, url)
                 if result.approved:
                     step = "plan"
                     result = self._with_plan(result, outcome, config, url)
             self._run.finish()
             return self._end(config, result)
+        except ConfigError as error:
+            self._end(config, _stopped(result, one_line(error), step))
+            raise
         except AlmMtaError as error:
             return self._end(config, _stopped(result, one_line(error), step))
         except KeyboardInterrupt:
             self._end(
                 config, _stopped(result, "interrupted; the same command goes on from the last finished step", step)
             )
+            raise
+        except Exception as error:
+            self._end(config, _stopped(result, f"unexpected {type(error).__name__}: {one_line(error)}", step))
             raise
 
     def _look_at(self, logs: Path, config: PipelineConfig) -> str:
@@ -108,6 +118,12 @@ class _Attempt:
         self._seconds |= outcome.narration.seconds
         return outcome
 
+    def _with_champion_served(self, result: RunResult, outcome: Outcome, config: PipelineConfig, url: str) -> RunResult:
+        """`result`, with a reason more if the allocator does not serve the champion and will not."""
+        bundle, store = outcome.outputs["model"], _model_store(self._workdir)  # bit for bit the champion's
+        reason = served_again(_champion(config), bundle, store, url, timeout_s=config.allocator.timeout_s)
+        return result if reason is None else dataclasses.replace(result, reasons=(*result.reasons, reason))
+
     def _with_plan(self, result: RunResult, outcome: Outcome, config: PipelineConfig, url: str) -> RunResult:
         assert self._run is not None
         with self._timed("plan"):
@@ -116,7 +132,7 @@ class _Attempt:
             if (serving["version"], serving["sha256"]) != (champion.version, champion.sha256):
                 raise AllocatorError(
                     f"the allocator serves v{serving['version']} ({serving['sha256'][:12]}), the champion is "
-                    f"v{champion.version} ({str(champion.sha256)[:12]}): push the champion again"
+                    f"v{champion.version} ({str(champion.sha256)[:12]}): retrain, or roll back in the allocator"
                 )
             plan = request_plan(
                 url,
@@ -151,6 +167,22 @@ class _Attempt:
         self._seconds[name] = round(time.monotonic() - began, 3)
 
 
+def served_again(champion: ModelVersion, bundle: Path, store: Path, url: str, *, timeout_s: float) -> str | None:
+    """Push the champion to an allocator that may have lost it; why it does not serve, or None.
+
+    Nothing changes where it serves. Where people took it out of service, it stays out. Raises AllocatorError.
+    """
+    name, version = str(champion.name), str(champion.version)
+    state = push_bundle(bundle, store, url, name=name, version=version, timeout_s=timeout_s)["state"]
+    if state == "active":
+        return None
+    serving = client.current_model(url, token=token_from_environment("push"), timeout_s=timeout_s)
+    if serving["sha256"] == champion.sha256:  # under another version
+        return None
+    gone = "rolled back" if state == "withdrawn" else f"replaced by v{serving['version']}"
+    return f"champion v{version} was {gone} in the allocator; retrain, or push it there under a new version"
+
+
 def show(result: RunResult, workdir: Path, console: Console) -> None:
     """A short table of what came out, and the paths to look at."""
     colour = "green" if result.exit_code == 0 else "yellow" if result.failed_step is None else "red"
@@ -175,12 +207,14 @@ def show(result: RunResult, workdir: Path, console: Console) -> None:
         console.print(f"[dim]{name:<18}[/]{value}", highlight=False, soft_wrap=True)
 
 
+PROBE_S = 5.0
+"""A configured allocator must answer within this time."""
 SHOWN_METRICS = ("upload_auc", "coverage", "truth_corr", "truth_corr_naive", "truth_slope")
 
 
 def _stopped(result: RunResult, reason: str, step: str) -> RunResult:
-    """`result` as far as it came, refused at `step`."""
-    return dataclasses.replace(result, verdict="refused", reasons=(reason,), failed_step=step)
+    """`result` as far as it came, which a verdict of the gate survives, and why it went no further than `step`."""
+    return dataclasses.replace(result, reasons=(*result.reasons, reason), failed_step=step)
 
 
 def _failed(failure: StepFailure, run: RunFolder) -> RunResult:
@@ -204,7 +238,7 @@ def _judged(outcome: Outcome, run: RunFolder) -> RunResult:
         ("data_docs/training_table", outcome.outputs["table_quality"] / "data_docs"),
     ):
         shutil.rmtree(run.path / name, ignore_errors=True)
-        shutil.copytree(source, run.path / name, copy_function=os.link)
+        shutil.copytree(source, run.path / name, copy_function=_link)
     return RunResult(
         verdict=decision["verdict"],
         reasons=tuple(decision["reasons"]),
@@ -215,6 +249,14 @@ def _judged(outcome: Outcome, run: RunFolder) -> RunResult:
     )
 
 
+def _link(source: str, target: str) -> None:
+    """One file, two names; a copy on filesystems that cannot."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 def _champion(config: PipelineConfig) -> ModelVersion:
     """The version that serves; a sqlite registry that was never written is not made for the question."""
     from model import registry
@@ -222,11 +264,10 @@ def _champion(config: PipelineConfig) -> ModelVersion:
     uri = config.registry.tracking_uri
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         return ModelVersion()
-    with TemporaryDirectory() as folder:
-        champion = registry.champion(config.registry, Path(folder))
+    champion = registry.champion_version(config.registry)
     if champion is None:
         return ModelVersion()
-    return ModelVersion(name=config.registry.model_name, version=champion.version, sha256=champion.sha256)
+    return ModelVersion(name=champion.name, version=champion.version, sha256=champion.sha256)
 
 
 def _with_local_registry(config: PipelineConfig, workdir: Path) -> PipelineConfig:
@@ -247,8 +288,15 @@ def _model_store(workdir: Path) -> Path:
 
 @contextmanager
 def _allocator(config: PipelineConfig, workdir: Path) -> Iterator[str]:
-    """The configured allocator, or one on loopback that lives as long as the run."""
+    """The configured allocator, once it answers, or one on loopback that lives as long as the run.
+
+    Raises ConfigError without the configured one's tokens, AllocatorError without an answer.
+    """
     if config.allocator.url:
+        lacking = [token_variable(scope) for scope in SCOPES if token_from_environment(scope) is None]
+        if lacking:
+            raise ConfigError(f"allocator.url = {config.allocator.url} needs {', '.join(lacking)} in the environment")
+        client.wait_alive(config.allocator.url, PROBE_S)
         yield config.allocator.url
         return
     _model_store(workdir).mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from pipelines.platform import ClusterPlatform
 logger = logging.getLogger(__name__)
 
 SCHEDULED_TIME = "[[ScheduledTime.2006-01-02T15:04:05Z]]"
-"""Kubeflow fills this in when a recurring run starts; a manual run passes it on as it is, which means now."""
+"""Kubeflow fills this in when a recurring run starts; a manual run passes it on as it is, which means none."""
 
 
 @dataclass(frozen=True, kw_only=True)

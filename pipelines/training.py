@@ -21,7 +21,7 @@ DESCRIPTION = """Which consumed items caused an upload? Trains the front-door at
 against the champion's and, only when the gate approves, registers the model, pushes it to the incentive allocator and
 promotes it. Parameters: logs = folder of the logs (data contract: touchpoints/, uploads/, items/, users/);
 config = YAML of all sections (see `alm-mta run --print_config`); allocator_url and model_store = where an approved
-model goes; checkpoint_root = where a killed training finds its checkpoint; scheduled_time = present of a scheduled run.
+model goes; checkpoint_root = where a killed training finds its checkpoint; scheduled_time = slot of a scheduled run.
 """
 
 
@@ -88,7 +88,7 @@ def training_pipeline(*, with_sweep: bool = False, on: Platform | None = None) -
         judged = place.settle(
             evaluate(
                 logs=logs,
-                config=config,
+                config=settings,
                 journeys=journeys,
                 data=data,
                 model=model,

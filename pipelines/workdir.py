@@ -96,10 +96,11 @@ def identity_of(config_yaml: str, logs_fingerprint: str) -> str:
 
 
 def source_fingerprint() -> str:
-    """Hex SHA-256 of the Python source of this project's packages."""
+    """Hex SHA-256 of this project's packages: Python, templates, styles and what they bring along."""
     root = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256()
     for package in PACKAGES:
-        for file in sorted((root / package).rglob("*.py")):
-            digest.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes())
+        for file in sorted((root / package).rglob("*")):
+            if file.is_file() and "__pycache__" not in file.parts:
+                digest.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()

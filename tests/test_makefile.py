@@ -55,8 +55,25 @@ def test_run_simulates_once_for_each_choice_of_world(checkout: Path) -> None:
 
 @pytest.mark.parametrize("logs", ["elsewhere/my logs", "elsewhere/my logs/"])
 def test_run_takes_own_logs_from_the_environment(checkout: Path, logs: str) -> None:
+    (checkout / logs).mkdir(parents=True)
     assert make("run", "ARGS=--sweep.trials 2", folder=checkout, LOGS=logs).returncode == 0
-    assert (checkout / "told").read_text() == f"run --logs {logs} --workdir work/my logs --sweep.trials 2\n"
+    told = f"run --logs {logs} --workdir work/my logs-[0-9]+ --sweep.trials 2\n"
+    assert re.fullmatch(told, (checkout / "told").read_text())
+
+
+def test_logs_of_one_name_in_two_places_have_two_workdirs(checkout: Path) -> None:
+    for logs in ("a/logs", "b/logs", "a/../a/logs"):
+        (checkout / logs).mkdir(parents=True, exist_ok=True)
+        assert make("run", folder=checkout, LOGS=logs).returncode == 0
+    a, b, a_again = [line.split("--workdir ")[1] for line in (checkout / "told").read_text().splitlines()]
+    assert a == a_again != b
+
+
+def test_logs_that_are_not_there_are_named(checkout: Path) -> None:
+    refused = make("run", folder=checkout, LOGS="nowhere")
+    assert refused.returncode != 0
+    assert "error: LOGS=nowhere is not a folder" in refused.stderr
+    assert not (checkout / "told").exists()
 
 
 def test_a_run_that_is_not_approved_fails(checkout: Path) -> None:
@@ -70,6 +87,7 @@ def test_changed_pins_ask_for_an_update(checkout: Path) -> None:
     later = (checkout / ".venv" / ".installed").stat().st_mtime + 1
     os.utime(checkout / "constraints.txt", (later, later))
     assert make("-q", ".venv/.installed", folder=checkout).returncode == 1
+    assert " -m venv --clear .venv" in make("-n", ".venv/.installed", folder=checkout).stdout
 
 
 @pytest.mark.parametrize(("python", "reason"), [("", "no Python 3.11 or 3.12 found"), ("/bin/false", "is not Python")])

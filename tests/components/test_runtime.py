@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from kfp import dsl
 
 from components.outputs import log_metrics, log_roc, publish_bundle, quality_summary
-from components.runtime import moment, run_module
+from components.runtime import present, run_module
 from features.errors import ConfigError, TrainingFailed
 
 
@@ -18,15 +18,21 @@ def test_metrics_that_kfp_cannot_take_are_left_out(tmp_path: Path) -> None:
     assert Path(artifact.path).exists()
 
 
-@pytest.mark.parametrize("text", ["", "[[ScheduledTime.2006-01-02T15:04:05Z]]"])
-def test_a_run_that_nobody_scheduled_takes_the_present(text: str) -> None:
-    assert moment(text) is None
+@pytest.mark.parametrize("text", ["", "[[ScheduledTime.2006-01-02T15:04:05Z]]", "2001-01-31T03:00:00Z", "2001-01-31"])
+def test_without_a_slot_or_after_it_the_present_is_now(text: str) -> None:
+    before = datetime.now(UTC)
+    assert before <= present(text) <= datetime.now(UTC)
 
 
-def test_scheduled_time_is_read_and_nonsense_refused() -> None:
-    assert moment("2026-01-31T03:00:00Z") == datetime(2026, 1, 31, 3, tzinfo=UTC)
+@pytest.mark.parametrize("zone", ["Z", "", "+00:00"])
+def test_a_slot_that_this_clock_has_not_reached_is_the_present(zone: str) -> None:
+    slot = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
+    assert present(slot.strftime("%Y-%m-%dT%H:%M:%S") + zone) == slot
+
+
+def test_a_slot_that_is_no_time_is_refused() -> None:
     with pytest.raises(ConfigError, match="scheduled_time"):
-        moment("tomorrow")
+        present("tomorrow")
 
 
 def test_a_module_that_fails_names_its_error(capfd: pytest.CaptureFixture[str]) -> None:

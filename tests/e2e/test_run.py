@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
+from allocator import client
+from allocator.embedded import embedded
+from allocator.settings import token_from_environment
+from model.settings import TrainConfig
 from validation.worlds import WORLDS, simulate
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
-CRITEO = Path(os.environ.get("ALM_MTA_CRITEO_LOGS", "../shared/data/criteo_journeys"))
+CRITEO = os.environ.get("ALM_MTA_CRITEO_LOGS")
 SMALL = ("--train.max_epochs", "4", "--train.min_steps", "200")
-USERS, SMALL_USERS = 20_000, 3_000
+USERS, NULL_USERS, SMALL_USERS = 20_000, 8_000, 3_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +90,13 @@ def test_a_world_with_effects_ends_in_a_champion_that_serves(approved: tuple[Pat
 
 
 def test_the_same_run_again_is_unchanged_bit_for_bit(approved: tuple[Path, Ran], logs: Path) -> None:
+    """Also in an allocator that lost everything, where the champion must serve again."""
     workdir, first = approved
+    shutil.rmtree(workdir / "allocator")
     again = _run(logs, workdir)
+    with embedded(workdir / "allocator", workdir / "models") as url:
+        serving = client.current_model(url, token=token_from_environment("allocate"))
+    assert {name: serving[name] for name in again.result["model"]} == first.result["model"]
     assert (again.code, again.result["verdict"]) == (0, "unchanged")
     assert again.result["model"] == first.result["model"]
     assert again.result["run_id"] != first.result["run_id"]
@@ -119,8 +132,20 @@ def test_a_run_killed_in_training_goes_on_in_training_to_the_same_weights(small:
     assert resumed.result["verdict"] == untouched.result["verdict"]
 
 
+def test_the_best_settings_of_a_sweep_reach_training_and_the_record(small: Path, tmp_path: Path) -> None:
+    _run(small, tmp_path / "work", *SMALL, "--sweep.trials", "2")
+    (best_yaml,) = (tmp_path / "work").glob("runs/*/steps/*/sweep/trials/best.yaml")
+    (bundle_yaml,) = (tmp_path / "work").glob("runs/*/steps/*/train/model/config.yaml")
+    best, bundle = yaml.safe_load(best_yaml.read_text()), yaml.safe_load(bundle_yaml.read_text())
+    assert bundle["model"] == best["model"]
+    with closing(sqlite3.connect(tmp_path / "work" / "mlflow.db")) as registry:
+        recorded = registry.execute("SELECT value FROM params WHERE key = 'train.learning_rate'").fetchall()
+    assert recorded == [(str(best["train"]["learning_rate"]),)]
+    assert best["train"]["learning_rate"] != TrainConfig().learning_rate
+
+
 def test_a_world_without_effects_promotes_nothing(tmp_path: Path) -> None:
-    ran = _run(_world("no-effect", USERS, tmp_path), tmp_path / "work")
+    ran = _run(_world("no-effect", NULL_USERS, tmp_path), tmp_path / "work")
     _assert_nothing_promoted(ran, tmp_path / "work")
     assert ran.result["verdict"] in ("rejected", "inconclusive")
 
@@ -136,9 +161,9 @@ def test_logs_without_mediator_evidence_are_credited_but_promote_nothing(small: 
     _assert_refused_for_lack_of_evidence(_run(bare, tmp_path / "work", *SMALL), tmp_path / "work")
 
 
-@pytest.mark.skipif(not CRITEO.is_dir(), reason="needs the Criteo logs (ALM_MTA_CRITEO_LOGS)")
+@pytest.mark.skipif(CRITEO is None, reason="needs the Criteo logs (ALM_MTA_CRITEO_LOGS)")
 def test_criteo_is_credited_but_promotes_nothing(tmp_path: Path) -> None:
-    _assert_refused_for_lack_of_evidence(_run(CRITEO, tmp_path / "work"), tmp_path / "work")
+    _assert_refused_for_lack_of_evidence(_run(Path(str(CRITEO)), tmp_path / "work"), tmp_path / "work")
 
 
 def _assert_refused_for_lack_of_evidence(ran: Ran, workdir: Path) -> None:

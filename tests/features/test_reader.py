@@ -102,6 +102,8 @@ CASES = [
      "outside its range", "watch_ratio=inf", 1),
     ("flag of 2", retype("touchpoints", "liked", pa.array([0, 1, None, 2, 1], pa.int8())), "touchpoints", "liked",
      "outside its range", "liked=2", 1),
+    ("infinite profile", retype("users", "age", pa.array([float("nan"), float("-inf")])), "users", "age", "infinite",
+     "age=-inf", 1),
     ("NaN embedding", put("items", "embedding", 1, [float("nan"), 0.0]), "items", "embedding", "non-finite",
      "item_id=11", 1),
     ("infinite embedding", put("uploads", "embedding", 0, [float("inf"), float("-inf")]), "uploads", "embedding",
@@ -212,7 +214,7 @@ def test_describes_good_logs(tables: dict[str, pa.Table], write: Callable[..., P
     assert logs.responses == ("watch_ratio", "liked")
     assert logs.embedding_dim == 2
     assert (logs.has_items, logs.has_users, logs.has_item_embeddings, logs.has_upload_embeddings) == (True,) * 4
-    assert (logs.has_randomised, logs.has_exposure_source) == (False, False)
+    assert not logs.has_randomised
     assert [(p.name, p.dtype) for p in logs.profile] == [("age", "BIGINT"), ("city", "VARCHAR"), ("pro", "BIGINT")]
     assert logs.earliest_ts == datetime(2024, 3, 1, 12)
     assert logs.latest_ts == datetime(2024, 4, 15, 12)
@@ -282,6 +284,22 @@ def test_mapping_adapts_names(tables: dict[str, pa.Table], write: Callable[..., 
         open_logs(root, mapping={"uploads": {"uid": "user_id"}}, now=NOW)
     with pytest.raises(ConfigError, match="no table 'upload'"):
         open_logs(root, mapping={"upload": {}}, now=NOW)
+
+
+def test_a_mapped_column_stands_before_one_that_bears_its_name(
+    tables: dict[str, pa.Table], write: Callable[..., Path]
+) -> None:
+    tables["users"] = tables["users"].append_column("uid", pa.array([5, 6], pa.int64()))
+    logs = open_logs(write(tables), mapping={"users": {"user_id": "uid"}}, now=NOW)
+    assert [column.name for column in logs.profile] == ["age", "city", "pro"]
+    with session() as connection:
+        logs.register(connection)
+        assert connection.sql("SELECT user_id FROM users ORDER BY ALL").fetchall() == [(5,), (6,)]
+
+
+def test_a_profile_that_is_not_a_number_is_missing(tables: dict[str, pa.Table], write: Callable[..., Path]) -> None:
+    retype("users", "age", pa.array([float("nan"), 30.0]))(tables)
+    assert open_logs(write(tables), now=NOW).rows["users"] == 2
 
 
 def test_fingerprint_follows_the_data_and_not_the_place(

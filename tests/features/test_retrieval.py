@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -225,24 +226,37 @@ def test_failed_sources_leave_the_old_ones(tables: dict[str, pa.Table], write: W
     assert {file.name: sha256_file(file) for file in (tmp_path / "sources").iterdir()} == before
 
 
-def test_schema_hash_covers_layout_and_not_statistics() -> None:
-    schema: dict[str, Any] = {
-        "responses": ["liked"],
-        "profile": [{"column": "a", "kind": "numeric", "median": 1.0, "mean": 1.0, "std": 1.0}],
-    }
-    other_mean = {**schema, "profile": [{**schema["profile"][0], "mean": 2.0}], "feature_schema_hash": "x"}
-    other_column = {**schema, "profile": [{**schema["profile"][0], "column": "b"}]}
-    assert schema_hash(schema) == schema_hash(other_mean)
-    assert schema_hash(schema) != schema_hash(other_column)
+SCHEMA: dict[str, Any] = {
+    "responses": ["liked"],
+    "controls": ["n_control"],
+    "embedding_dim": 2,
+    "clusters": [1],
+    "profile": [{"column": "a", "kind": "categorical", "categories": ["x"]}],
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "comparable"),
+    [
+        ({"clusters": [1, 2]}, True),
+        ({"feature_schema_hash": "x"}, True),
+        ({"profile": [{"column": "a", "kind": "categorical", "categories": ["x", "y"]}]}, True),
+        ({"profile": [{"column": "b", "kind": "categorical", "categories": ["x"]}]}, False),
+        ({"profile": [{"column": "a", "kind": "numeric", "median": 1.0, "mean": 1.0, "std": 1.0}]}, False),
+        ({"responses": []}, False),
+        ({"controls": ["n_control", "n_days_covered"]}, False),
+        ({"embedding_dim": 3}, False),
+    ],
+)
+def test_schema_hash_covers_what_makes_models_comparable(change: dict[str, Any], comparable: bool) -> None:
+    assert (schema_hash(SCHEMA) == schema_hash({**SCHEMA, **change})) == comparable
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("ALM_MTA_CRITEO_LOGS" not in os.environ, reason="needs the Criteo logs (ALM_MTA_CRITEO_LOGS)")
 def test_real_journeys_without_optional_parts(tmp_path: Path) -> None:
-    """644k real touches, when the shared data set lies beside the checkout."""
-    root = Path(__file__).parents[3] / "shared" / "data" / "criteo_journeys"
-    if not root.is_dir():
-        pytest.skip(f"no data at {root}")
-    training, items, schema = retrieve(open_logs(root), tmp_path)
+    """644k real touches."""
+    training, items, schema = retrieve(open_logs(os.environ["ALM_MTA_CRITEO_LOGS"]), tmp_path)
     assert len(training) == 468_905
     assert len(items) == 10
     assert schema["embedding_dim"] == 0

@@ -38,7 +38,8 @@ def test_the_best_sample_reaches_the_config_and_leaves_the_rest() -> None:
 def test_trials_run_on_a_real_ray(prepared: Prepared, tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(
-        "sweep: {trials: 2}\nmodel: {bank: 32}\ntrain: {max_epochs: 2, min_steps: 10, accelerator: cpu}\njudge: {seed: 3}\n"
+        "sweep: {trials: 2}\nmodel: {bank: 32}\ntrain: {max_epochs: 2, min_steps: 10, accelerator: cpu}\n"
+        "judge: {seed: 3}\n"
     )
     places = {"--journeys": prepared.journeys, "--data": prepared.data, "--config": config, "--out": tmp_path / "out"}
     arguments = [str(part) for option in places.items() for part in option]

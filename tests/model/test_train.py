@@ -12,10 +12,11 @@ import numpy as np
 import onnxruntime
 import pyarrow.parquet as pq
 import pytest
-from conftest import TINY_MODEL, TINY_TRAIN, Prepared, Trained
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from safetensors.numpy import load_file
+from small_world import Prepared
+from tiny_model import TINY_MODEL, TINY_TRAIN, Trained
 
 from features.errors import BundleError, TrainingFailed
 from features.files import read_json

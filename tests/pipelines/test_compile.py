@@ -70,8 +70,19 @@ def test_steps_that_read_the_outside_world_are_never_cached(compiled: tuple[dict
 def test_secrets_reach_only_the_step_that_pushes(compiled: tuple[dict[str, Any], Any]) -> None:
     _, platform = compiled
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    assert [name for name, settings in executors.items() if "secretAsEnv" in settings] == ["exec-push"]
+    secrets = {name: settings["secretAsEnv"] for name, settings in executors.items() if "secretAsEnv" in settings}
+    assert list(secrets) == ["exec-push"]
+    assert [key["envVar"] for secret in secrets["exec-push"] for key in secret["keyToEnv"]] == ["ALM_MTA_TOKEN_PUSH"]
     assert all(settings["securityContext"]["runAsNonRoot"] for settings in executors.values())
+
+
+def test_the_settings_that_were_searched_reach_training_and_the_record(compiled: tuple[dict[str, Any], Any]) -> None:
+    spec, _ = compiled
+    tasks = _tasks(spec)
+    given = {name: tasks[name]["inputs"]["parameters"]["config"] for name in ("train", "evaluate")}
+    searched = {"taskOutputParameter": {"outputParameterKey": "Output", "producerTask": "sweep"}}
+    wanted = searched if "sweep" in tasks else {"componentInputParameter": "config"}
+    assert given == {"train": wanted, "evaluate": wanted}
 
 
 def test_equal_settings_compile_to_equal_bytes(tmp_path: Path) -> None:

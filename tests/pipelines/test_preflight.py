@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -53,12 +54,15 @@ def test_plan_users_are_judge_users_with_their_latest_journey(tmp_path: Path) ->
             "split": ["judge", "judge", "fit"],
             "profile__x0": [0.5, 0.5, 1.0],
             "profile__region": ["north", "north", None],
+            "profile__x1": [0.0, float("inf"), 0.0],
+            "profile__x2": [0.0, float("nan"), 0.0],
         }
     )
     touches.to_parquet(tmp_path / "touches.parquet")
     table.to_parquet(tmp_path / "training_table.parquet")
     pd.DataFrame({"item_id": [10, 20, 30, 40]}).to_parquet(tmp_path / "items.parquet")
-    (tmp_path / "schema.json").write_text('{"profile": [{"column": "profile__x0"}, {"column": "profile__region"}]}')
+    profile = [{"column": column} for column in table if column.startswith("profile__")]
+    (tmp_path / "schema.json").write_text(json.dumps({"profile": profile}))
     config = PlanConfig(users=5, options=2, lowest_cost=1, highest_cost=3)
     assert plan_users(tmp_path, tmp_path, config) == [
         {

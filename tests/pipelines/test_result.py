@@ -38,3 +38,4 @@ def test_metrics_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
 )
 def test_exit_code(verdict: Verdict, code: int) -> None:
     assert RunResult(verdict=verdict, reasons=()).exit_code == code
+    assert RunResult(verdict=verdict, reasons=(), failed_step="plan").exit_code == 1
