@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import TOKENS, Service
+from running_service import TOKENS, Service
 from tiny_bundle import EFFECT, write_bundle
 
 from allocator import client

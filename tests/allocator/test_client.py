@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from conftest import TOKENS, Service
+from running_service import TOKENS, Service
 from tiny_bundle import EFFECT
 
 from allocator import client

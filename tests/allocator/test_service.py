@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import TLS, TOKENS, Service, Start, running
+from running_service import TLS, TOKENS, Service, Start, running
 from tiny_bundle import EFFECT, write_bundle, write_manifest
 
 from allocator.api import MAX_USERS
