@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from corruptions import KINDS
 
 from allocator import client
 from allocator.embedded import embedded
@@ -103,15 +104,21 @@ def test_the_same_run_again_is_unchanged_bit_for_bit(approved: tuple[Path, Ran],
     assert _credits(again) == _credits(first)
 
 
-def test_a_corrupted_copy_is_refused_and_the_champion_stays(approved: tuple[Path, Ran], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_corrupted_copy_is_refused_and_the_champion_stays(
+    approved: tuple[Path, Ran], kind: str, tmp_path: Path
+) -> None:
     workdir, first = approved
-    simulate(WORLDS["logit"], 100, 1, tmp_path / "logs")
-    part = tmp_path / "logs" / "touchpoints" / "part-0.parquet"
-    pq.write_table(pq.read_table(part).drop_columns(["author_id"]), part)
+    simulate(WORLDS["logit"], 50, 1, tmp_path / "logs")
+    corrupt, table, named = KINDS[kind]
+    corrupt(tmp_path / "logs")
     refused = _run(tmp_path / "logs", workdir)
     assert (refused.code, refused.result["verdict"]) == (1, "refused")
-    assert "author_id" in refused.complaint.splitlines()[-1]
+    last = refused.complaint.splitlines()[-1]
+    assert f"table '{table}'" in last
+    assert named in last
     assert refused.result["model"] == first.result["model"]
+    assert "train" not in refused.result["timings"]
 
 
 def test_a_run_killed_in_training_goes_on_in_training_to_the_same_weights(small: Path, tmp_path: Path) -> None:
