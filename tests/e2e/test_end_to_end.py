@@ -170,7 +170,9 @@ def test_logs_without_mediator_evidence_are_credited_but_promote_nothing(small: 
 
 @pytest.mark.skipif(CRITEO is None, reason="needs the Criteo logs (ALM_MTA_CRITEO_LOGS)")
 def test_criteo_is_credited_but_promotes_nothing(tmp_path: Path) -> None:
-    _assert_refused_for_lack_of_evidence(_run(Path(str(CRITEO)), tmp_path / "work"), tmp_path / "work")
+    _assert_refused_for_lack_of_evidence(
+        _run(Path(str(CRITEO)), tmp_path / "work", "--train.max_epochs", "2"), tmp_path / "work"
+    )
 
 
 def _assert_refused_for_lack_of_evidence(ran: Ran, workdir: Path) -> None:
