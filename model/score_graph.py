@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 
 import onnx
+import onnxscript.optimizer
 import torch
 from torch import Tensor, nn
 
@@ -51,11 +52,15 @@ def export_score_graph(model: FrontDoorModel, bank: Bank, path: Path) -> None:
             output_names=list(OUTPUTS),
             dynamic_shapes=(*([{0: dynamic, 1: dynamic}] * 4), {0: dynamic}),
             dynamo=True,
+            optimize=False,
             verbose=False,
         )
     assert program is not None
+    # Folded matrix products round differently from run to run, so only what is a number or a shape is folded.
+    onnxscript.optimizer.optimize(program.model, input_size_limit=64, output_size_limit=64)
     graph = program.model_proto
-    for named in (*graph.graph.node, *graph.graph.value_info):
+    graph.graph.ClearField("metadata_props")
+    for named in (*graph.graph.node, *graph.graph.value_info, *graph.graph.input, *graph.graph.output):
         named.ClearField("doc_string")
         named.ClearField("metadata_props")
     onnx.checker.check_model(graph)
