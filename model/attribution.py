@@ -28,7 +28,7 @@ from model.baselines.naive import NaiveModel, leave_one_out
 from model.batch import JourneyBatch
 from model.bundle import Bundle, load_bundle
 from model.data import JourneyTable, load_journeys
-from model.front_door import marginal_game, removal_effects
+from model.front_door import FrontDoorModel, marginal_game, removal_effects
 from model.shapley import shapley
 
 logger = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def attribute(
         _write_baseline(folder / "baselines" / "last_touch", table, touches, lambda b: last_touch(b.treatment.mask_BL))
         if naive is not None:
             _write_baseline(folder / "baselines" / "naive", table, touches, lambda b: leave_one_out(naive, b)[0])
-        _write_diagnostics(folder / "diagnostics", table, bundle)
+        _write_diagnostics(folder / "diagnostics", table, bundle.model)
         summary = {
             "identified": identified,
             "sha256": bundle.sha256,
@@ -196,15 +196,14 @@ def _write_baseline(
     _write_by_touch(folder / "part-0.parquet", table, table.split("judge"), rows)
 
 
-def _write_diagnostics(folder: Path, table: JourneyTable, bundle: Bundle) -> None:
-    """Index u, prior m and effect e of every judged touch; residual R and predictions of every judged journey."""
-    model, journeys = bundle.model, []
+def _write_diagnostics(folder: Path, table: JourneyTable, model: FrontDoorModel) -> None:
+    """u, m − ref(x) and e of every judged touch; residual R and P(Y | T, S, x, n) of every judged journey."""
+    journeys = []
 
     def rows(row_B: Tensor, batch: JourneyBatch) -> dict[str, Any]:
         t, mask_BL = batch.treatment, batch.treatment.mask_BL.bool()
         u_BL, m_BL = model.index(batch.response_BLR), model.mediator(t, batch.profile_BP)
         e_BL = model.effects(t, batch.profile_BP)
-        effects = removal_effects(marginal_game(model, bundle.bank, batch.profile_BP), e_BL, t.mask_BL)
         journey_id_B = table.keys["journey_id"].to_numpy()[row_B.numpy()]
         journeys.append(
             pa.table(
@@ -213,8 +212,6 @@ def _write_diagnostics(folder: Path, table: JourneyTable, bundle: Bundle) -> Non
                     "split": np.full(len(row_B), "judge"),
                     "residual": model.residual(batch).numpy(),
                     "p_obs": torch.sigmoid(model.outcome_logit(batch, u_BL)).numpy(),
-                    "p_do": effects.p_do_B.numpy(),
-                    "p_do_none": effects.p_do_none_B.numpy(),
                 }
             )
         )

@@ -47,7 +47,7 @@ class TrainConfig:
     mediator_weight: float = 1.0
     """Weight of the within-journey mediator loss."""
     patience: int = 3
-    """Epochs without a better selection loss before training stops."""
+    """Epochs without a better outcome loss on the selection split before training stops, after min_steps."""
     devices: int = 1
     """Processes (CPU) or GPUs; more than one trains with DDP."""
     accelerator: str = "auto"
