@@ -28,7 +28,8 @@ from features.encoding import encoded_width
 from features.errors import AllocatorError, BundleError
 from features.files import atomic_dir, sha256_file
 
-FORMAT = 1
+FORMATS = (1, 2)
+"""Whose graph, catalogue and golden rows are the same; an allocator keeps serving what it was pushed before."""
 DEFAULT_MAX_TOUCHES = 64
 """For bundles whose schema does not say how many touchpoints a journey keeps."""
 REQUIRED = ("score.onnx", "catalogue.safetensors", "golden.safetensors")
@@ -166,8 +167,9 @@ def read_manifest(bundle: Path) -> Manifest:
         raise BundleError("the bundle has no readable manifest.json: is this the model's folder?") from error
     try:
         fields = json.loads(content)
-        if fields["format"] != FORMAT:
-            raise BundleError(f"manifest.json has format {fields['format']!r}, this release loads format {FORMAT}")
+        if fields["format"] not in FORMATS:
+            formats = " and ".join(map(str, FORMATS))
+            raise BundleError(f"manifest.json has format {fields['format']!r}, this release loads {formats}")
         manifest = Manifest(
             sha256=hashlib.sha256(content).hexdigest(),
             feature_schema_hash=str(fields["feature_schema_hash"]),

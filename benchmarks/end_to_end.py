@@ -73,7 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=101, help="seed of the world (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results (default: benchmarks/results)")
     options = parser.parse_args(arguments)
-    command = shlex.join(["python", "-m", "benchmarks.end_to_end", *(arguments or sys.argv[1:])])
+    given = sys.argv[1:] if arguments is None else arguments
+    command = shlex.join(["python", "-m", "benchmarks.end_to_end", *given])
     with tempfile.TemporaryDirectory(prefix="alm-mta-bench-") as work:
         ran = run_world(Path(work), options.world, options.users, options.seed)
     result = provenance(command, options.users, options.seed, options.world) | ran

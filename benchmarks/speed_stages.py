@@ -195,7 +195,8 @@ def main(arguments: list[str] | None = None) -> int:
     except AlmMtaError as error:
         logger.error("%s", error)
         return 1
-    command = shlex.join(["python", "-m", "benchmarks.speed_stages", *(arguments or sys.argv[1:])])
+    given = sys.argv[1:] if arguments is None else arguments
+    command = shlex.join(["python", "-m", "benchmarks.speed_stages", *given])
     result = result_of(stages, command, options.users, options.seed, options.world)
     write_json(options.out / "speed_stages.json", result)
     with atomic_file(options.out / "speed_stages.md") as file:

@@ -2,7 +2,8 @@
 
 training_table.parquet gets the features as of t_obs. items.parquet describes the catalogue as of the end of
 the logs: it is for reports and allocation, and its author__ and item__ columns are no training features,
-since they know what happened after a journey.
+since they know what happened after a journey. uploads.parquet, where the logs embed uploads, holds what the labels
+uploaded: the outcome's content, never a feature.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ _COMPARED = ("responses", "controls", "embedding_dim")
 def retrieve_features(logs: Logs, journeys_dir: Path, store_dir: Path, out: Path) -> None:
     """Write training_table.parquet, items.parquet and schema.json into the folder `out`, through Feast.
 
+    Where the logs embed uploads, uploads.parquet (upload_id, embedding) too: the labels' uploads, and no others.
     store_dir keeps the feature store (sources, registry, online store); it is brought up to date first.
     Raises ConfigError when the journeys were built from other logs.
     """
@@ -60,6 +62,8 @@ def retrieve_features(logs: Logs, journeys_dir: Path, store_dir: Path, out: Path
     with atomic_dir(out) as folder, tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         _write_training_table(store, journeys_dir / "journeys.parquet", Path(scratch), folder)
         clusters = _write_items(store, logs, journeys_dir / "touches.parquet", Path(scratch), folder)
+        if logs.has_upload_embeddings:
+            _write_uploads(logs, journeys_dir / "journeys.parquet", Path(scratch), folder)
         write_json(folder / "schema.json", _schema(logs, folder / "training_table.parquet", clusters))
 
 
@@ -127,6 +131,18 @@ def _write_items(store: FeatureStore, logs: Logs, touches: Path, scratch: Path, 
         clusters = _clusters(connection)
     logger.info("features: items retrieved, %.1f s", time.monotonic() - began)
     return clusters
+
+
+def _write_uploads(logs: Logs, journeys: Path, scratch: Path, folder: Path) -> None:
+    """The embedding of every upload that labels a journey, where it has one."""
+    with session(scratch=scratch) as connection:
+        logs.register(connection)
+        parquet_view(connection, "journeys", journeys)
+        query = (
+            "SELECT upload_id, embedding FROM uploads SEMI JOIN journeys USING (upload_id) "
+            "WHERE embedding IS NOT NULL ORDER BY upload_id"
+        )
+        write_parquet(connection, query, folder / "uploads.parquet")
 
 
 def _items_query(logs: Logs) -> str:

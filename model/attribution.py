@@ -26,10 +26,12 @@ from features.files import atomic_dir, write_json
 from model.baselines.last_touch import last_touch
 from model.baselines.naive import NaiveModel, leave_one_out
 from model.batch import JourneyBatch
-from model.bundle import Bundle, load_bundle
+from model.bundle import FORMAT, Bundle, load_bundle, verify_bundle
 from model.data import JourneyTable, load_journeys
-from model.front_door import FrontDoorModel, marginal_game, removal_effects
+from model.evidence import with_evidence
+from model.front_door import Bank, FrontDoorModel, marginal_game, removal_effects
 from model.shapley import shapley
+from model.uncertainty import credit_errors
 
 logger = logging.getLogger(__name__)
 
@@ -70,14 +72,13 @@ def attribute(
     naive = _load_naive(baselines_dir, bundle, table)
     identified = bool(bundle.schema["responses"])
     with atomic_dir(out) as folder:
-        scorer = front_door_scorer(bundle) if identified else _associational_scorer(naive)
+        scorer = front_door_scorer(bundle.model, bundle.bank) if identified else _associational_scorer(naive)
         everyone_J = torch.arange(len(table.keys))
         _write_credits(folder / "attributions", table, touches, everyone_J, scorer, "credits")
-        champion = load_bundle(champion_dir) if champion_dir is not None else None
-        comparable = champion is not None and _same_features(champion, table)
-        if champion is not None and comparable:
+        champion, obstacle = _champion(champion_dir, table)
+        if champion is not None:
             champion_table = load_journeys(journeys_dir, data_dir, champion.schema)
-            scorer = front_door_scorer(champion)
+            scorer = front_door_scorer(champion.model, champion.bank)
             _write_credits(folder / "champion", champion_table, touches, table.split("judge"), scorer, "champion")
         _write_baseline(folder / "baselines" / "last_touch", table, touches, lambda b: last_touch(b.treatment.mask_BL))
         if naive is not None:
@@ -86,32 +87,46 @@ def attribute(
         summary = {
             "identified": identified,
             "sha256": bundle.sha256,
-            "champion_incomparable": champion is not None and not comparable,
+            "champion_incomparable": obstacle,
+            "calibration": bundle.calibration,
+            "leaky_responses": list(bundle.model.sizes.ignored),
         }
         write_json(folder / "summary.json", summary)
 
 
-def _same_features(champion: Bundle, table: JourneyTable) -> bool:
-    """Whether the champion can score these journeys; logs that gained or lost columns start a new line of champions."""
-    same = bool(champion.schema["feature_schema_hash"] == table.schema["feature_schema_hash"])
-    if not same:
-        logger.warning("the champion was fitted on other features and cannot score these journeys; it stands aside")
-    return same
+def _champion(folder: Path | None, table: JourneyTable) -> tuple[Bundle | None, str]:
+    """The champion if it can score these journeys, and what it is that keeps it from that, else empty.
+
+    Logs that gained or lost columns, and bundles of another format, start a new line of champions.
+    """
+    if folder is None:
+        return None, ""
+    champion = load_bundle(folder) if verify_bundle(folder).get("format") == FORMAT else None
+    if champion is None:
+        obstacle = "was trained by another version of this pipeline"
+    elif champion.schema["feature_schema_hash"] != table.schema["feature_schema_hash"]:
+        obstacle = "was fitted on other features"
+    else:
+        return champion, ""
+    logger.warning("the champion %s and cannot score these journeys; it stands aside", obstacle)
+    return None, obstacle
 
 
-def front_door_scorer(bundle: Bundle) -> Scorer:
+def front_door_scorer(model: FrontDoorModel, bank: Bank, *, with_shapley: bool = True) -> Scorer:
     """Credits by front-door marginalisation; abstains where the bank's effective size is below the floor."""
-    model, bank = bundle.model, bundle.bank
 
     def score(batch: JourneyBatch) -> Credits:
         t = batch.treatment
         game = marginal_game(model, bank, batch.profile_BP)
-        e_BL = model.effects(t, batch.profile_BP)
+        e_EBL = model.member_effects(t, batch.profile_BP)
+        e_BL = e_EBL.mean(0)
         effects = removal_effects(game, e_BL, t.mask_BL)
         return Credits(
             delta_BL=effects.delta_BL,
-            shapley_BL=shapley(game, e_BL, t.mask_BL),
-            stderr_BL=effects.stderr_BL,
+            shapley_BL=shapley(game, e_BL, t.mask_BL) if with_shapley else torch.zeros_like(e_BL),
+            stderr_BL=credit_errors(
+                game, effects, e_EBL, model.level_doubt(t, batch.profile_BP), model.get_buffer("kappa_relative_error")
+            ),
             p_do_B=effects.p_do_B,
             p_do_none_B=effects.p_do_none_B,
             overlap_ess_B=effects.overlap_ess_B,
@@ -197,13 +212,17 @@ def _write_baseline(
 
 
 def _write_diagnostics(folder: Path, table: JourneyTable, model: FrontDoorModel) -> None:
-    """u, m − ref(x) and e of every judged touch; residual R and P(Y | T, S, x, n) of every judged journey."""
-    journeys = []
+    """u − r, m − ref(x) and e of every judged touch; residual R and P(Y | T, S, x, n) of every judged journey.
+
+    u and m are summed over mediator dimensions.
+    """
+    table, journeys = with_evidence(model, table), []
 
     def rows(row_B: Tensor, batch: JourneyBatch) -> dict[str, Any]:
         t, mask_BL = batch.treatment, batch.treatment.mask_BL.bool()
-        u_BL, m_BL = model.index(batch.response_BLR), model.mediator(t, batch.profile_BP)
-        e_BL = model.effects(t, batch.profile_BP)
+        seen, e_BL = batch.evidence, model.effects(t, batch.profile_BP)
+        assert seen is not None
+        m_BL = seen.mediator_BLK.sum(-1)
         journey_id_B = table.keys["journey_id"].to_numpy()[row_B.numpy()]
         journeys.append(
             pa.table(
@@ -211,14 +230,14 @@ def _write_diagnostics(folder: Path, table: JourneyTable, model: FrontDoorModel)
                     "journey_id": journey_id_B,
                     "split": np.full(len(row_B), "judge"),
                     "residual": model.residual(batch).numpy(),
-                    "p_obs": torch.sigmoid(model.outcome_logit(batch, u_BL)).numpy(),
+                    "p_obs": torch.sigmoid(model.outcome_logit(batch)).numpy(),
                 }
             )
         )
         return {
             "journey_id": np.repeat(journey_id_B, table.length_J[row_B].numpy()),
             "position": torch.arange(mask_BL.shape[1]).expand(mask_BL.shape)[mask_BL].to(torch.int32).numpy(),
-            "u": u_BL[mask_BL].numpy(),
+            "u": (m_BL + seen.residual_BLK.sum(-1))[mask_BL].numpy(),
             "m": m_BL[mask_BL].numpy(),
             "e": e_BL[mask_BL].numpy(),
         }

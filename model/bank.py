@@ -12,30 +12,24 @@ from numpy.typing import NDArray
 
 from model.data import JourneyTable
 from model.front_door import Bank, FrontDoorModel
+from model.logistic import fit_logistic
 
 Floats = NDArray[np.float64]
 
 
-def propensity_score(profile_JP: Floats, label_J: Floats, ridge: float = 1.0, steps: int = 8) -> tuple[Floats, float]:
+def propensity_score(profile_JP: Floats, label_J: Floats) -> tuple[Floats, float]:
     """Weights [P] and bias of the standardised logistic score of x; zero where profiles say nothing."""
-    x_JP1 = np.column_stack([profile_JP, np.ones(len(profile_JP))])
-    penalty = np.diag([ridge] * profile_JP.shape[1] + [1e-9])
-    weight = np.zeros(x_JP1.shape[1])
-    for _ in range(steps):
-        p_J = 1 / (1 + np.exp(-np.clip(x_JP1 @ weight, -30, 30)))
-        gradient = x_JP1.T @ (label_J - p_J) - penalty @ weight
-        curvature = (x_JP1 * (p_J * (1 - p_J))[:, None]).T @ x_JP1 + penalty
-        weight = weight + np.linalg.solve(curvature + 1e-9 * np.eye(len(weight)), gradient)
-    score_J = profile_JP @ weight[:-1]
+    weight, _ = fit_logistic(profile_JP, label_J)
+    score_J = profile_JP @ weight
     sd = float(score_J.std())
     if sd < 1e-6:
         return np.zeros(profile_JP.shape[1]), 0.0
-    return weight[:-1] / sd, float(-score_J.mean() / sd)
+    return weight / sd, float(-score_J.mean() / sd)
 
 
 @torch.no_grad()
 def build_bank(model: FrontDoorModel, table: JourneyTable, seed: int) -> Bank:
-    """Draw `model.config.bank` fit journeys and keep what the marginalisation needs of them."""
+    """Draw `model.config.bank` fit journeys of a table with evidence and keep what marginalising needs of them."""
     fit_J = table.split("fit")
     weight, bias = propensity_score(
         table.profile_JP[fit_J].numpy().astype(np.float64), table.label_J[fit_J].numpy().astype(np.float64)
@@ -45,7 +39,7 @@ def build_bank(model: FrontDoorModel, table: JourneyTable, seed: int) -> Bank:
     score_weight_P = torch.tensor(weight, dtype=torch.float32)
     score_bias = torch.tensor(bias, dtype=torch.float32)
     return Bank(
-        hidden_JH=model.confounder.pool(batch.treatment) + model.confounder.controls(batch.control_BC),
+        hidden_JH=model.confounding_activation(batch),
         residual_J=model.residual(batch),
         score_J=batch.profile_BP @ score_weight_P + score_bias,
         score_weight_P=score_weight_P,

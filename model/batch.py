@@ -1,12 +1,14 @@
 """What the networks see. Shape legend for the whole package:
 
 B journeys, L touches (oldest first, padded at the end), D content, P profile, C controls, R responses, H hidden,
-J bank journeys, Q quadrature nodes, G grid nodes, I catalogue items, N touches in a table.
+K mediator dimensions, E members, J bank journeys, Q quadrature nodes, G grid nodes, I catalogue items, N touches
+in a table.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +29,20 @@ class Treatment:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What a fitted index and prior say of B journeys (model/evidence.py)."""
+
+    mediator_BLK: Tensor
+    """m − ref(x), 0 on padding."""
+    residual_BLK: Tensor
+    """u − r − (m − ref(x)), 0 on padding."""
+    history_BK: Tensor
+    """Mean residual of the user's touches before the journey; 0 where there are none."""
+    earlier_B: Tensor
+    """Number of those touches."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class JourneyBatch:
     """One batch: treatment T, responses S, profile x, controls (negative control n, daily activity), outcome y."""
 
@@ -37,8 +53,19 @@ class JourneyBatch:
     control_BC: Tensor
     """Raw controls; the confounder branch scales them."""
     label_B: Tensor
+    upload_BD: Tensor | None = None
+    """Embedding of the labelled upload, part of the outcome; NaN where there is none or it is not embedded."""
+
+    evidence: Evidence | None = None
+    """Held by the batches of a table that went through `with_evidence`."""
 
     def to(self, device: torch.device) -> JourneyBatch:
-        moved = {f.name: getattr(self.treatment, f.name).to(device) for f in fields(Treatment)}
-        rest = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "treatment"}
-        return JourneyBatch(treatment=Treatment(**moved), **rest)
+        moved: JourneyBatch = _moved(self, device)
+        return moved
+
+
+def _moved(part: Any, device: torch.device) -> Any:
+    """A batch, or part of one, on another device."""
+    if part is None or isinstance(part, Tensor):
+        return None if part is None else part.to(device)
+    return type(part)(**{f.name: _moved(getattr(part, f.name), device) for f in fields(part)})

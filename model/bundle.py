@@ -2,7 +2,7 @@
 
 manifest.json          format, feature schema and its hash, SHA-256 of every other file; its own is the model's name
 weights.safetensors    networks and their buffers          bank.safetensors       the marginalisation bank
-config.yaml            sizes and settings                  history.json           loss curves
+config.yaml            sizes and settings                  history.json           loss curves, source of the scale
 score.onnx             journeys -> Δ, P(do T), P(do ∅)      golden.safetensors     inputs with the outputs to expect
 catalogue.safetensors  known items and their content
 """
@@ -24,7 +24,7 @@ from model.front_door import Bank, FrontDoorModel, Sizes
 from model.score_graph import export_score_graph, golden_rows
 from model.settings import ModelConfig
 
-FORMAT = 1
+FORMAT = 2
 CATALOGUE_NAMES = {
     "item_id_I": "item_id",
     "author_id_I": "author_id",
@@ -40,6 +40,8 @@ class Bundle:
     model: FrontDoorModel
     bank: Bank
     schema: dict[str, Any]
+    calibration: dict[str, Any]
+    """`Calibration` of the scale, as a mapping."""
     sha256: str
 
 
@@ -56,6 +58,7 @@ def save_bundle(
     schema: dict[str, Any],
     catalogue: Catalogue,
     history: list[dict[str, float]],
+    calibration: dict[str, Any],
 ) -> str:
     """Write the bundle as a whole; returns its SHA-256. Equal weights and data give equal bytes."""
     model = model.cpu().eval()
@@ -65,10 +68,11 @@ def save_bundle(
         save_file(_catalogue_tensors(catalogue), folder / "catalogue.safetensors")
         settings = {
             "model": asdict(model.config),
-            "sizes": asdict(model.sizes) | {"responses": list(model.sizes.responses)},
+            "sizes": asdict(model.sizes)
+            | {name: list(getattr(model.sizes, name)) for name in ("responses", "ignored")},
         }
         (folder / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=True))
-        write_json(folder / "history.json", {"epochs": history})
+        write_json(folder / "history.json", {"epochs": history, "calibration": calibration})
         export_score_graph(model, bank, folder / "score.onnx")
         save_file(golden_rows(model, bank), folder / "golden.safetensors")
         hashes = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
@@ -85,12 +89,23 @@ def save_bundle(
 def load_bundle(folder: Path) -> Bundle:
     """Verify every file against the manifest and load the model. Raises BundleError naming what is wrong."""
     manifest = verify_bundle(folder)
+    if manifest.get("format") != FORMAT:
+        raise BundleError(
+            f"{folder}: bundle format {manifest.get('format')}, this version reads format {FORMAT}; train again"
+        )
     settings = yaml.safe_load((folder / "config.yaml").read_text())
-    sizes = Sizes(**settings["sizes"] | {"responses": tuple(settings["sizes"]["responses"])})
+    listed: dict[str, Any] = settings["sizes"]
+    sizes = Sizes(**listed | {name: tuple(listed[name]) for name in ("responses", "ignored")})
     model = FrontDoorModel(ModelConfig(**settings["model"]), sizes)
     model.load_state_dict(load_file(folder / "weights.safetensors"))
     bank = Bank(**load_file(folder / "bank.safetensors"))
-    return Bundle(model=model.eval(), bank=bank, schema=manifest["schema"], sha256=bundle_sha256(folder))
+    return Bundle(
+        model=model.eval(),
+        bank=bank,
+        schema=manifest["schema"],
+        calibration=read_json(folder / "history.json")["calibration"],
+        sha256=bundle_sha256(folder),
+    )
 
 
 def load_catalogue(folder: Path) -> Catalogue:
@@ -100,12 +115,10 @@ def load_catalogue(folder: Path) -> Catalogue:
 
 
 def verify_bundle(folder: Path) -> dict[str, Any]:
-    """The manifest, after every file's hash was compared with it."""
+    """The manifest, after every file's hash was compared with it, whatever the bundle's format."""
     if not (folder / "manifest.json").is_file():
         raise BundleError(f"{folder}: no manifest.json here; this is not a model bundle")
     manifest: dict[str, Any] = read_json(folder / "manifest.json")
-    if manifest.get("format") != FORMAT:
-        raise BundleError(f"{folder}: bundle format {manifest.get('format')}, this version reads format {FORMAT}")
     for name, expected in manifest["files"].items():
         path = folder / name
         if not path.is_file() or sha256_file(path) != expected:

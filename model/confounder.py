@@ -1,7 +1,8 @@
 """The confounder branch c(T, x, n): everything about the outcome that is not mediated.
 
-    c = v · SiLU(A pool(T) + B x + C n + b)
+    c = v · SiLU(A pool(T) + B x + C n + D s + b)
 
+s = the level of response that the user's earlier touches show (model/denoise.py), a measurement of hidden intent.
 Additive before the activation, so that c(T_j, x_i, n_j) costs one hidden layer per pair of bank journey and user.
 Reference: ALM-MTA (ICLR 2026), arXiv 2605.08881.
 """
@@ -17,11 +18,18 @@ from model.treatment import TreatmentPool
 
 
 class ConfounderBranch(nn.Module):
-    def __init__(self, *, clusters: int, content_dim: int, profile_dim: int, control_dim: int, hidden: int) -> None:
+    def __init__(
+        self, *, clusters: int, content_dim: int, profile_dim: int, control_dim: int, hidden: int,
+        dims: int = 1, attention_heads: int = 0,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.pool = TreatmentPool(clusters=clusters, content_dim=content_dim, hidden=hidden)
+        self.pool = TreatmentPool(
+            clusters=clusters, content_dim=content_dim, hidden=hidden, attention_heads=attention_heads
+        )
         self.profile = nn.Linear(profile_dim, hidden, bias=False)
         self.control = nn.Linear(control_dim, hidden, bias=False)
+        self.level = nn.Linear(dims, hidden, bias=False)
+        nn.init.zeros_(self.level.weight)
         self.head = nn.Linear(hidden, 1)
         self.register_buffer("control_mean_C", torch.zeros(control_dim))
         self.register_buffer("control_sd_C", torch.ones(control_dim))

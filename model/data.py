@@ -14,6 +14,7 @@ from typing import Any
 import lightning
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from features.encoding import encode_profiles
 from features.errors import TrainingFailed
 from features.files import read_json
-from model.batch import JourneyBatch, Treatment
+from model.batch import Evidence, JourneyBatch, Treatment
 from model.front_door import Sizes
 
 HOUR_US = 3_600_000_000
@@ -42,6 +43,24 @@ class Catalogue:
         """Row of each item; the last row for unknown ones."""
         row_N = np.searchsorted(self.item_id_I, item_id_N).clip(max=len(self.item_id_I) - 1)
         return np.where(self.item_id_I[row_N] == item_id_N, row_N, len(self.item_id_I))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TouchEvidence:
+    """`batch.Evidence` of a whole table."""
+
+    mediator_NK: Tensor
+    residual_NK: Tensor
+    history_JK: Tensor
+    earlier_J: Tensor
+
+    def of(self, row_B: Tensor, position_BL: Tensor, mask_BL: Tensor) -> Evidence:
+        return Evidence(
+            mediator_BLK=self.mediator_NK[position_BL] * mask_BL[..., None],
+            residual_BLK=self.residual_NK[position_BL] * mask_BL[..., None],
+            history_BK=self.history_JK[row_B],
+            earlier_B=self.earlier_J[row_B],
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +83,16 @@ class JourneyTable:
     """Row of the catalogue."""
     touch_cluster_N: Tensor
     response_NR: Tensor
+    touch_randomised_N: Tensor
+    """True where the exposure was drawn at random."""
+    first_touch_J: Tensor
+    """Position of the first touch of the journey's user."""
+    upload_J: Tensor
+    """Row of upload_UD, the last one where no embedded upload labels the journey."""
+    upload_UD: Tensor
+    """Embeddings of the labels' uploads, then one row of NaN."""
+    evidence: TouchEvidence | None = None
+    """What a fitted index and prior say of every touch (model/evidence.py)."""
 
     @property
     def sizes(self) -> Sizes:
@@ -104,6 +133,8 @@ class JourneyTable:
             profile_BP=self.profile_JP[row_B],
             control_BC=self.control_JC[row_B],
             label_B=self.label_J[row_B],
+            upload_BD=self.upload_UD[self.upload_J[row_B]],
+            evidence=self.evidence.of(row_B, position_BL, mask_BL) if self.evidence else None,
         )
 
 
@@ -121,6 +152,8 @@ def load_journeys(journeys_dir: Path, data_dir: Path, schema: dict[str, Any] | N
     catalogue = _load_catalogue(data_dir, clusters, schema["embedding_dim"])
     touches = pq.read_table(journeys_dir / "touches.parquet")
     content_ID = np.concatenate([catalogue.content_ID, np.zeros((1, catalogue.content_ID.shape[1]), np.float32)])
+    upload_J, upload_UD = _load_uploads(data_dir, content_ID.shape[1])
+    first_touch_J = np.searchsorted(touches["user_id"].to_numpy(), table["user_id"].to_numpy())
     return JourneyTable(
         schema=schema,
         keys=table[["journey_id", "user_id", "t_obs", "split", "label"]],
@@ -136,6 +169,10 @@ def load_journeys(journeys_dir: Path, data_dir: Path, schema: dict[str, Any] | N
         touch_item_N=torch.tensor(catalogue.position(touches["item_id"].to_numpy())),
         touch_cluster_N=torch.tensor(cluster_index(touches["cluster_id"].to_numpy(), clusters)),
         response_NR=torch.tensor(_responses(touches, schema["responses"])),
+        touch_randomised_N=torch.tensor(_randomised(touches)),
+        first_touch_J=torch.tensor(first_touch_J),
+        upload_J=torch.tensor(upload_J),
+        upload_UD=torch.tensor(upload_UD),
     )
 
 
@@ -160,6 +197,18 @@ def _load_catalogue(data_dir: Path, clusters: NDArray[np.int64], embedding_dim: 
     )
 
 
+def _load_uploads(data_dir: Path, content_dim: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Row of each journey's upload [J], and embeddings by row with NaN in the last [U + 1, D]."""
+    upload_id = pq.read_table(data_dir / "training_table.parquet", columns=["upload_id"])["upload_id"]
+    nothing_1D = np.full((1, content_dim), np.nan, np.float32)
+    if not (data_dir / "uploads.parquet").is_file():
+        return np.zeros(len(upload_id), np.int64), nothing_1D
+    uploads = pq.read_table(data_dir / "uploads.parquet")
+    embedding_UD = uploads["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, content_dim)
+    row_J = pc.fill_null(pc.index_in(upload_id, value_set=uploads["upload_id"]), len(embedding_UD))
+    return row_J.to_numpy().astype(np.int64), np.concatenate([embedding_UD, nothing_1D])
+
+
 def _profiles(table: pd.DataFrame, spec: list[dict[str, Any]]) -> NDArray[np.float32]:
     """Encoded profiles, or one column of zeros where the logs have none, so that shapes stay the same."""
     return encode_profiles(table, spec) if spec else np.zeros((len(table), 1), np.float32)
@@ -169,6 +218,13 @@ def _responses(touches: Any, responses: list[str]) -> NDArray[np.float32]:
     """Responses as numbers, NaN where nothing was observed."""
     columns = [touches[name].cast("float32").to_numpy() for name in responses]
     return np.stack(columns, 1) if columns else np.zeros((touches.num_rows, 0), np.float32)
+
+
+def _randomised(touches: Any) -> NDArray[np.bool_]:
+    """Where the logs mark an exposure as random; nowhere if they do not say."""
+    if "randomised" not in touches.column_names:
+        return np.zeros(touches.num_rows, bool)
+    return np.asarray(touches["randomised"].fill_null(False).to_numpy(), dtype=bool)
 
 
 def _microseconds(column: pd.Series[Any]) -> NDArray[np.int64]:

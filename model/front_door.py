@@ -1,13 +1,16 @@
 """The front-door model and its effects.
 
-    logit P(Y=1 | T, S, x, n) = c(T, x, n) + g(Σ_l d_l (u_l − r))                          observed
-    e_l = κ d_l (m_l − ref(x)),   R_j = Σ d (u − r) − κ Σ d (m − ref) of bank journey j     mediator residual
+    logit P(Y=1 | T, S, x, n) = c(T, x, n) + g(M̂),   M̂ = α Σ_l d_l · û_l                   observed
+    e_l = κ α d_l · (m_l − ref(x)),   R_j = M̂_j − Σ_l e_l of bank journey j                mediator residual
     P(Y=1 | do T, x) = Σ_j w_j(x) σ(c(T_j, x, n_j) + g(R_j + Σ_l e_l))                      marginalised
     Δ_l = P(do T) − P(do T∖τ_l)
 
-The bank j stands for T' ~ P(T' | x) of the front-door formula Σ_m P(m | T, x) Σ_T' P(T' | x) P(Y | m, T', x): its
-weights w_j(x) are a Gaussian kernel on the propensity score s(x) = logit P(Y | x), whose effective sample size
-1 / Σ w² is the overlap reported with every credit. Reference: Pearl (1995); ALM-MTA, arXiv 2605.08881.
+û is the index freed of response noise and of hidden intent (model/denoise.py), α its scale, κ the correction of that
+scale by randomised rows. u, m and d have K mediator dimensions, summed over before the link, so that a journey stays
+a game over one number. The bank j stands for T' ~ P(T' | x) of the front-door formula
+Σ_m P(m | T, x) Σ_T' P(T' | x) P(Y | m, T', x): its weights w_j(x) are a Gaussian kernel on the propensity score
+s(x) = logit P(Y | x), whose effective sample size 1 / Σ w² is the overlap reported with every credit.
+Reference: Pearl (1995); ALM-MTA, arXiv 2605.08881.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from torch import Tensor, nn
 
 from model.batch import JourneyBatch, Treatment
 from model.confounder import ConfounderBranch
+from model.denoise import Denoiser
 from model.link import Decay, SaturatingLink
 from model.losses import masked_variance
 from model.mediator import MediatorPrior
@@ -26,6 +30,8 @@ from model.response_index import ResponseIndex
 from model.settings import ModelConfig
 
 CATALOGUE_ITEMS = 48
+TRACKED = 64
+"""Users a batch whose reference content is looked up to follow r; it moves slowly, and they are many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +43,8 @@ class Sizes:
     profile_dim: int
     control_dim: int
     responses: tuple[str, ...]
+    ignored: tuple[str, ...] = ()
+    """Responses that the index must not read: consequences of the upload."""
 
 
 class FrontDoorModel(nn.Module):
@@ -49,48 +57,80 @@ class FrontDoorModel(nn.Module):
             "profile_dim": sizes.profile_dim,
             "hidden": config.hidden,
         }
-        self.index = ResponseIndex(sizes.responses)
-        self.prior = MediatorPrior(**shared, catalogue_items=CATALOGUE_ITEMS)
-        self.confounder = ConfounderBranch(**shared, control_dim=sizes.control_dim)
-        self.decay = Decay()
+        K = config.mediator_dims
+        self.index = ResponseIndex(sizes.responses, K, ignored=sizes.ignored)
+        self.prior = MediatorPrior(**shared, dims=K, members=config.members, catalogue_items=CATALOGUE_ITEMS)
+        self.confounder = ConfounderBranch(
+            **shared, control_dim=sizes.control_dim, dims=K, attention_heads=config.attention_heads
+        )
+        self.denoise = Denoiser(K)
+        self.decay = Decay(K)
         self.link = SaturatingLink()
-        self.register_buffer("reference_level", torch.zeros(()))
-        self.register_buffer("index_variance", torch.ones(()))
+        self.log_scale = nn.Parameter(torch.zeros(()))
+        self.register_buffer("reference_level_K", torch.zeros(K))
+        self.register_buffer("index_variance_K", torch.ones(K))
         self.register_buffer("kappa", torch.ones(()))
+        self.register_buffer("kappa_relative_error", torch.zeros(()))
 
-    def outcome_logit(self, batch: JourneyBatch, u_BL: Tensor) -> Tensor:
-        """logit P(Y=1 | T, S, x, n). [B]."""
+    def joint_logit(self, batch: JourneyBatch, u_BLK: Tensor) -> Tensor:
+        """c + g(Σ_l d_l · (u_l − r)): the outcome by raw responses, while index and prior are being fitted. [B]."""
         t = batch.treatment
-        centred_BL = (u_BL - self.get_buffer("reference_level")) * t.mask_BL
-        M_B = (self.decay(t.gap_hours_BL) * centred_BL).sum(1)
-        c_B = self.confounder(t, batch.profile_BP, batch.control_BC)
-        return torch.as_tensor(c_B + self.link(M_B))
+        centred_BLK = (u_BLK - self.get_buffer("reference_level_K")) * t.mask_BL[..., None]
+        M_B = (self.decay(t.gap_hours_BL) * centred_BLK).sum((1, 2))
+        return torch.as_tensor(self.confounder(t, batch.profile_BP, batch.control_BC) + self.link(M_B))
+
+    def pooled_mediator(self, batch: JourneyBatch) -> Tensor:
+        """M̂ = α Σ_l d_l · û_l of the denoised mediator. [B]. Reads the batch's evidence."""
+        d_BLK = self.decay(batch.treatment.gap_hours_BL)
+        return torch.as_tensor(self.log_scale.exp() * (d_BLK * self.denoise(batch)).sum((1, 2)))
+
+    def confounding_activation(self, batch: JourneyBatch) -> Tensor:
+        """A pool(T) + C n + D s: all of the confounder branch but the profile. [B, H]. Reads the batch's evidence."""
+        c = self.confounder
+        return torch.as_tensor(
+            c.pool(batch.treatment) + c.controls(batch.control_BC) + c.level(self.denoise.level(batch))
+        )
+
+    def outcome_logit(self, batch: JourneyBatch) -> Tensor:
+        """logit P(Y=1 | T, S, x, n) = c + g(M̂). [B]. Reads the batch's evidence."""
+        c_B = self.confounder.logit(self.confounding_activation(batch), self.confounder.profile(batch.profile_BP))
+        return torch.as_tensor(c_B + self.link(self.pooled_mediator(batch)))
 
     def mediator(self, t: Treatment, profile_BP: Tensor) -> Tensor:
-        """m(content, x) − ref(x), 0 on padding. [B, L]."""
-        m_BL = self.prior(t.cluster_BL, t.content_BLD, profile_BP)
-        return torch.as_tensor((m_BL - self.prior.reference(profile_BP)[:, None]) * t.mask_BL)
+        """m(content, x) − ref(x) of every member, 0 on padding. [E, B, L, K]."""
+        m_EBLK = self.prior(t.cluster_BL, t.content_BLD, profile_BP)
+        return torch.as_tensor((m_EBLK - self.prior.reference(profile_BP)[:, :, None]) * t.mask_BL[..., None])
+
+    def member_effects(self, t: Treatment, profile_BP: Tensor) -> Tensor:
+        """e_l by every member. [E, B, L]."""
+        d_BLK = self.decay(t.gap_hours_BL)
+        scale = self.get_buffer("kappa") * self.log_scale.exp()
+        return torch.as_tensor(scale * (d_BLK * self.mediator(t, profile_BP)).sum(-1))
 
     def effects(self, t: Treatment, profile_BP: Tensor) -> Tensor:
-        """e_l = κ d_l (m_l − ref(x)): what each touch adds to the logit before the link. [B, L]."""
-        d_BL = self.decay(t.gap_hours_BL)
-        return torch.as_tensor(self.get_buffer("kappa") * d_BL * self.mediator(t, profile_BP))
+        """e_l = κ α d_l · (m_l − ref(x)): what each touch adds to the logit before the link. [B, L]."""
+        return self.member_effects(t, profile_BP).mean(0)
+
+    def level_doubt(self, t: Treatment, profile_BP: Tensor) -> Tensor:
+        """What e_l would be more if the least inspiring content, not the reference, had no effect. [B, L]."""
+        least_BK = self.prior.over_catalogue(profile_BP).mean(0).amin(1)
+        gap_B1K = (self.prior.reference(profile_BP).mean(0) - least_BK)[:, None]
+        scale = self.get_buffer("kappa") * self.log_scale.exp()
+        return torch.as_tensor(scale * (self.decay(t.gap_hours_BL) * gap_B1K).sum(-1) * t.mask_BL)
 
     def residual(self, batch: JourneyBatch) -> Tensor:
-        """R = Σ d (u − r) − Σ e: what the journey's responses say beyond its content. [B]."""
-        t = batch.treatment
-        u_BL = (self.index(batch.response_BLR) - self.get_buffer("reference_level")) * t.mask_BL
-        M_B = (self.decay(t.gap_hours_BL) * u_BL).sum(1)
-        return torch.as_tensor(M_B - self.effects(t, batch.profile_BP).sum(1))
+        """R = M̂ − Σ e: what the journey's responses say beyond its content. [B]. Reads the batch's evidence."""
+        effects_BL = self.effects(batch.treatment, batch.profile_BP)
+        return torch.as_tensor(self.pooled_mediator(batch) - effects_BL.sum(1))
 
     @torch.no_grad()
-    def track(self, batch: JourneyBatch, u_BL: Tensor, m_BL: Tensor, momentum: float = 0.05) -> None:
+    def track(self, batch: JourneyBatch, u_BLK: Tensor, m_BLK: Tensor, momentum: float = 0.05) -> None:
         """Follow var(u) and the level r of u at which content does nothing: mean of u − (m − ref(x))."""
-        mask_BL = batch.treatment.mask_BL
-        ref_B1 = self.prior.reference(batch.profile_BP)[:, None]
-        level = ((u_BL - m_BL + ref_B1) * mask_BL).sum() / mask_BL.sum().clamp_min(1)
-        self.get_buffer("reference_level").lerp_(level, momentum)
-        self.get_buffer("index_variance").lerp_(masked_variance(u_BL, mask_BL), momentum)
+        mask_BL1, few_x = batch.treatment.mask_BL[..., None], batch.profile_BP[:TRACKED]
+        ref_K = self.prior.reference(few_x).mean((0, 1))
+        level_K = ((u_BLK - m_BLK) * mask_BL1).sum((0, 1)) / mask_BL1.sum().clamp_min(1) + ref_K
+        self.get_buffer("reference_level_K").lerp_(level_K, momentum)
+        self.get_buffer("index_variance_K").lerp_(masked_variance(u_BLK, mask_BL1), momentum)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +138,7 @@ class Bank:
     """J fit journeys standing for T' given x: their confounder activations, residuals and propensity scores."""
 
     hidden_JH: Tensor
-    """A pool(T_j) + C n_j of the confounder branch."""
+    """A pool(T_j) + C n_j + D s_j of the confounder branch."""
     residual_J: Tensor
     score_J: Tensor
     """Standardised propensity score s(x_j)."""
@@ -107,11 +147,15 @@ class Bank:
     score_bias: Tensor
 
 
-def bank_weights(bank: Bank, profile_BP: Tensor, bandwidth: float) -> Tensor:
-    """w_j(x): Gaussian kernel on the propensity score, summing to one. [B, J]."""
+def bank_weights(bank: Bank, profile_BP: Tensor, bandwidth: float, matches: int = 0) -> Tensor:
+    """w_j(x): Gaussian kernel on the propensity score, summing to one; over the `matches` nearest if not 0. [B, J]."""
     score_B1 = (profile_BP @ bank.score_weight_P + bank.score_bias)[:, None]
-    distance_BJ = (score_B1 - bank.score_J) / bandwidth
-    return torch.softmax(-0.5 * distance_BJ**2, dim=1)
+    log_kernel_BJ = -0.5 * ((score_B1 - bank.score_J) / bandwidth) ** 2
+    if 0 < matches < log_kernel_BJ.shape[1]:
+        nearest_BM = log_kernel_BJ.topk(matches, dim=1).indices
+        outside_BJ = torch.ones_like(log_kernel_BJ).scatter(1, nearest_BM, 0.0)
+        log_kernel_BJ = log_kernel_BJ - 1e9 * outside_BJ
+    return torch.softmax(log_kernel_BJ, dim=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +181,7 @@ def marginal_game(model: FrontDoorModel, bank: Bank, profile_BP: Tensor) -> Game
     """The front-door game of each journey's user: everything but its touches."""
     profile_B1H = model.confounder.profile(profile_BP)[:, None]
     c_BJ = model.confounder.logit(bank.hidden_JH, profile_B1H)
-    weight_BJ = bank_weights(bank, profile_BP, model.config.bank_bandwidth)
+    weight_BJ = bank_weights(bank, profile_BP, model.config.bank_bandwidth, model.config.bank_matches)
     return Game(c_BJ=c_BJ, residual_J=bank.residual_J, weight_BJ=weight_BJ, link=model.link)
 
 

@@ -13,20 +13,26 @@ import torch
 from torch import Tensor
 
 
-def demean(value_BL: Tensor, mask_BL: Tensor) -> Tensor:
-    """Subtract each journey's mean over its touches; 0 on padding."""
-    mean_B1 = (value_BL * mask_BL).sum(1, keepdim=True) / mask_BL.sum(1, keepdim=True).clamp_min(1)
-    return (value_BL - mean_B1) * mask_BL
+def demean(value_BLK: Tensor, mask_BL1: Tensor) -> Tensor:
+    """Subtract each journey's mean over its touches; 0 on padding. [.., L, K] -> [.., L, K]."""
+    mean_B1K = (value_BLK * mask_BL1).sum(-2, keepdim=True) / mask_BL1.sum(-2, keepdim=True).clamp_min(1)
+    return (value_BLK - mean_B1K) * mask_BL1
 
 
-def masked_variance(value_BL: Tensor, mask_BL: Tensor) -> Tensor:
-    """Variance over all touches of a batch."""
-    count = mask_BL.sum().clamp_min(1)
-    mean = (value_BL * mask_BL).sum() / count
-    return torch.as_tensor((((value_BL - mean) ** 2) * mask_BL).sum() / count)
+def masked_variance(value_BLK: Tensor, mask_BL1: Tensor) -> Tensor:
+    """Variance over all touches of a batch. [K]."""
+    count = mask_BL1.sum().clamp_min(1)
+    mean_K = (value_BLK * mask_BL1).sum((0, 1)) / count
+    return torch.as_tensor((((value_BLK - mean_K) ** 2) * mask_BL1).sum((0, 1)) / count)
 
 
-def mediator_loss(m_BL: Tensor, u_BL: Tensor, mask_BL: Tensor, variance: Tensor) -> Tensor:
-    """Within-journey squared error of the prior against the (detached) response index, in units of var(u)."""
-    error_BL = demean(m_BL, mask_BL) - demean(u_BL.detach(), mask_BL)
-    return (error_BL**2).sum() / (mask_BL.sum().clamp_min(1) * variance.clamp_min(1e-6))
+def mediator_loss(
+    m_EBLK: Tensor, u_BLK: Tensor, mask_BL: Tensor, variance_K: Tensor, *, within_journey: bool = True
+) -> Tensor:
+    """Squared error of the prior's members against the (detached) response index, in units of var(u)."""
+    mask_BL1, target_BLK = mask_BL[..., None], u_BLK.detach()
+    if within_journey:
+        m_EBLK, target_BLK = demean(m_EBLK, mask_BL1), demean(target_BLK, mask_BL1)
+    error_EBLK = (m_EBLK - target_BLK) * mask_BL1
+    per_dim_K = (error_EBLK**2).sum((0, 1, 2)) / (len(m_EBLK) * mask_BL.sum().clamp_min(1))
+    return (per_dim_K / variance_K.clamp_min(1e-6)).mean()

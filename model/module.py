@@ -6,6 +6,7 @@ AdamW under a one-cycle schedule; epochs are stretched to a least number of step
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import lightning
 import torch
@@ -13,12 +14,20 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torchmetrics.classification import BinaryAUROC
 
+from model.adversary import TrustedViewAdversary
 from model.baselines.naive import NaiveModel
 from model.batch import JourneyBatch
 from model.data import batches_per_epoch
 from model.front_door import FrontDoorModel
 from model.losses import mediator_loss
 from model.settings import TrainConfig
+
+SHAPE = ("model.link", "model.decay", "model.log_scale")
+"""A handful of numbers with small gradients, which at the networks' rate stay where they start."""
+ADVERSARY_RATE = 4.0
+"""The discriminator's learning rate, times that of the networks it chases (two time scales: Heusel et al., 2017)."""
+ADVERSARY_RAMP = 0.3
+"""Share of the steps over which the adversary's gradient grows to its full strength."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +40,7 @@ class Schedule:
 
 
 def plan_schedule(config: TrainConfig, journeys: int) -> Schedule:
-    """Batches and epochs that make at least `min_steps` steps."""
+    """Batches and epochs that make at least `min_steps` and about `max_steps` steps at most."""
     batch_size = config.batch_size
     while (
         batch_size > 64
@@ -39,7 +48,8 @@ def plan_schedule(config: TrainConfig, journeys: int) -> Schedule:
     ):
         batch_size = max(batch_size // 2, 64)
     per_epoch = batches_per_epoch(journeys, batch_size, config.devices)
-    epochs = max(config.max_epochs, -(-config.min_steps // per_epoch))
+    fewest, most = -(-config.min_steps // per_epoch), max(round(config.max_steps / per_epoch), 1)
+    epochs = max(min(config.max_epochs, most), fewest)
     return Schedule(batch_size=batch_size, epochs=epochs, steps=per_epoch * epochs)
 
 
@@ -74,29 +84,93 @@ class _OneCycleModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> dict[str, object]:  # type: ignore[override]
         c = self.config
-        optimizer = torch.optim.AdamW(self.parameters(), lr=c.learning_rate, weight_decay=c.weight_decay)
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, c.learning_rate, total_steps=self.schedule.steps + 1)
+        rates = dict.fromkeys(SHAPE, c.link_rate)
+        rates |= {"model.prior": c.prior_rate, "adversary": ADVERSARY_RATE}
+        groups: dict[tuple[float, float], dict[str, Any]] = {}
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                times = next((rate for part, rate in rates.items() if name.startswith(part)), 1.0)
+                decay = 0.0 if name.startswith(SHAPE) else c.weight_decay
+                new = {"params": [], "lr": times * c.learning_rate, "weight_decay": decay}
+                groups.setdefault((times, decay), new)["params"].append(parameter)
+        optimizer = torch.optim.AdamW(groups.values())
+        peaks = [group["lr"] for group in groups.values()]
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, total_steps=self.schedule.steps + 1)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
 class FrontDoorModule(_OneCycleModule):
-    """loss = outcome BCE + mediator_weight · within-journey mediator loss (model/losses.py)."""
+    """loss = outcome BCE + mediator_weight · mediator loss (losses.py) + the adversary's BCE (adversary.py)."""
 
     def __init__(self, model: FrontDoorModel, config: TrainConfig, schedule: Schedule) -> None:
         super().__init__(config, schedule)
         self.model = model
+        for parameter in _outcome_only(model):
+            parameter.requires_grad_(False)
+        sizes, responses = model.sizes, model.sizes.responses
+        self.trusted = responses.index(config.trusted_response) if config.trusted_response in responses else None
+        guarded = config.adversary_weight > 0 and self.trusted is not None and bool(model.index.flags)
+        self.adversary = (
+            TrustedViewAdversary(
+                dims=model.config.mediator_dims, profile_dim=sizes.profile_dim, hidden=model.config.hidden
+            )
+            if guarded
+            else None
+        )
 
     def losses(self, batch: JourneyBatch) -> tuple[dict[str, Tensor], Tensor]:
-        t = batch.treatment
-        u_BL = self.model.index(batch.response_BLR)
-        m_BL = self.model.prior(t.cluster_BL, t.content_BLD, batch.profile_BP)
+        t, model = batch.treatment, self.model
+        u_BLK = model.index(batch.response_BLR)
+        m_EBLK = model.prior(t.cluster_BL, t.content_BLD, batch.profile_BP)
         if self.training:
-            self.model.track(batch, u_BL, m_BL)
-        logit_B = self.model.outcome_logit(batch, u_BL)
+            model.track(batch, u_BLK, m_EBLK.mean(0))
+        logit_B = model.joint_logit(batch, u_BLK)
+        variance_K = model.get_buffer("index_variance_K")
         outcome = binary_cross_entropy_with_logits(logit_B, batch.label_B)
-        mediator = mediator_loss(m_BL, u_BL, t.mask_BL, self.model.get_buffer("index_variance"))
+        mediator = mediator_loss(m_EBLK, u_BLK, t.mask_BL, variance_K, within_journey=self.config.within_journey)
+        named = {"outcome": outcome, "mediator": mediator}
         loss = outcome + self.config.mediator_weight * mediator
-        return {"loss": loss, "outcome": outcome, "mediator": mediator}, logit_B
+        if self.adversary is not None:
+            error_BLK = (u_BLK - m_EBLK.mean(0).detach()) / variance_K.clamp_min(1e-6).sqrt()
+            named["adversary"] = self._adversary_loss(batch, error_BLK)
+            loss = loss + named["adversary"]
+        return {"loss": loss, **named}, logit_B
+
+    def _adversary_loss(self, batch: JourneyBatch, error_BLK: Tensor) -> Tensor:
+        assert self.adversary is not None
+        t = batch.treatment
+        trusted_BL = batch.response_BLR[..., self.trusted]
+        trusted_BL = torch.where(trusted_BL.isnan(), self.model.index.get_buffer("watch_fill"), trusted_BL)
+        with torch.no_grad():
+            d_BLK, pool_BH = self.model.decay(t.gap_hours_BL), self.model.confounder.pool(t)
+        ramp = min(self.global_step / (ADVERSARY_RAMP * self.schedule.steps), 1.0)
+        logit_B = self.adversary(
+            error_BLK=error_BLK, trusted_BL=torch.logit(trusted_BL, eps=1e-3) / 2, d_BLK=d_BLK, mask_BL=t.mask_BL,
+            pool_BH=pool_BH, profile_BP=batch.profile_BP, strength=self.config.adversary_weight * ramp,
+        )  # fmt: skip
+        return binary_cross_entropy_with_logits(logit_B, batch.label_B)
+
+
+def _outcome_only(model: FrontDoorModel) -> list[Tensor]:
+    """Parameters that the joint loss does not reach, which DDP does not forgive."""
+    return [model.log_scale, model.confounder.level.weight]
+
+
+class OutcomeModule(_OneCycleModule):
+    """loss = BCE of the denoised outcome; index and prior stay as they are."""
+
+    def __init__(self, model: FrontDoorModel, config: TrainConfig, schedule: Schedule) -> None:
+        super().__init__(config, schedule)
+        self.model = model
+        for fitted in (model.index, model.prior):
+            fitted.requires_grad_(False)
+        for parameter in _outcome_only(model):
+            parameter.requires_grad_(True)
+
+    def losses(self, batch: JourneyBatch) -> tuple[dict[str, Tensor], Tensor]:
+        logit_B = self.model.outcome_logit(batch)
+        outcome = binary_cross_entropy_with_logits(logit_B, batch.label_B)
+        return {"loss": outcome, "outcome": outcome}, logit_B
 
 
 class NaiveModule(_OneCycleModule):

@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,13 @@ from features.settings import load_section
 from model.bank import build_bank
 from model.baselines.naive import NaiveModel
 from model.bundle import save_bundle
+from model.calibration import Calibration, calibrate
 from model.callbacks import History, Progress
 from model.data import JourneyData, JourneyTable, load_journeys
-from model.front_door import CATALOGUE_ITEMS, FrontDoorModel
-from model.module import FrontDoorModule, NaiveModule, plan_schedule
+from model.evidence import fit_denoiser, with_evidence
+from model.front_door import CATALOGUE_ITEMS, Bank, FrontDoorModel
+from model.leakage import leak_excess
+from model.module import FrontDoorModule, NaiveModule, OutcomeModule, plan_schedule
 from model.settings import ModelConfig, TrainConfig
 
 logger = logging.getLogger(__name__)
@@ -59,23 +62,64 @@ def train(
     table = load_journeys(journeys_dir, data_dir)
     check_splits(table)
     checkpoints = checkpoints / _fingerprint(journeys_dir, data_dir, model_config, config)
-    module = front_door_module(table, model_config, config)
-    model = module.model
-    history, loss = fit("front door", module, table, checkpoints / "front_door")
+    fitted = fit_front_door(table, model_config, config, checkpoints)
+    lightning.seed_everything(config.seed, verbose=False)  # a resumed fit drew less before this
     naive = NaiveModel(model_config, table.sizes)
     fits_naive = config.naive_baseline or not table.sizes.responses  # without responses it is all there is
     if fits_naive:
-        fit("naive", NaiveModule(naive, config, module.schedule), table, checkpoints / "naive")
+        schedule = plan_schedule(config, len(table.split("fit")))
+        fit("naive", NaiveModule(naive, config, schedule), table, checkpoints / "naive")
+    loss = fitted.loss
     if _is_main_process():
-        bank = build_bank(model.cpu().eval(), table, config.seed)
         digest = save_bundle(
-            out, model=model, bank=bank, schema=table.schema, catalogue=table.catalogue, history=history
-        )
+            out, model=fitted.model, bank=fitted.bank, schema=table.schema, catalogue=table.catalogue,
+            history=fitted.history, calibration=asdict(fitted.calibration),
+        )  # fmt: skip
         logger.info("bundle %s, selection outcome loss %.4f", digest[:12], loss)
         if fits_naive and baselines_out is not None:
             with atomic_dir(baselines_out) as folder:
                 save_file(naive.cpu().state_dict(), folder / "naive.safetensors")
     return loss
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedFrontDoor:
+    """A model ready to score."""
+
+    model: FrontDoorModel
+    bank: Bank
+    table: JourneyTable
+    """The journeys with the model's evidence."""
+    calibration: Calibration
+    history: list[dict[str, float]]
+    loss: float
+    """Outcome loss on the selection split, of the joint fit."""
+
+
+def fit_front_door(
+    table: JourneyTable, model_config: ModelConfig, config: TrainConfig, checkpoints: Path,
+    callbacks: Sequence[Callback] = (),
+) -> FittedFrontDoor:  # fmt: skip
+    """Index and prior jointly with the outcome; the outcome again on the denoised mediator; the scale; the bank."""
+    module = front_door_module(table, model_config, config)
+    history, loss = fit("front door", module, table, checkpoints / "front_door", callbacks)
+    model = module.model.cpu().eval()
+    noise = None
+    if table.sizes.responses and model_config.denoise:
+        table, noise = fit_denoiser(model, table)
+        schedule = plan_schedule(replace(config, max_epochs=config.outcome_epochs), len(table.split("fit")))
+        outcome_history, _ = fit(
+            "outcome", OutcomeModule(model.train(), config, schedule), table, checkpoints / "outcome"
+        )
+        history = history + [row | {"epoch": row["epoch"] + len(history)} for row in outcome_history]
+    else:
+        table = with_evidence(model, table)
+    model = model.cpu().eval()
+    calibration = calibrate(model, table, config.seed, noise)
+    return FittedFrontDoor(
+        model=model, bank=build_bank(model, table, config.seed), table=table, calibration=calibration,
+        history=history, loss=loss,
+    )  # fmt: skip
 
 
 def _is_main_process() -> bool:
@@ -87,13 +131,28 @@ def front_door_module(table: JourneyTable, model_config: ModelConfig, config: Tr
     """A fresh model for these journeys, seeded, with what the data fixes set, and its training plan."""
     torch.use_deterministic_algorithms(True)
     lightning.seed_everything(config.seed, verbose=False)
-    model = _initialise(FrontDoorModel(model_config, table.sizes), table, config.seed)
+    sizes = replace(table.sizes, ignored=_leaky_responses(table, config))
+    model = _initialise(FrontDoorModel(model_config, sizes), table, config.seed)
     return FrontDoorModule(model, config, plan_schedule(config, len(table.split("fit"))))
+
+
+def _leaky_responses(table: JourneyTable, config: TrainConfig) -> tuple[str, ...]:
+    """Responses that say more of the upload than a cause could."""
+    if not config.leak_threshold:
+        return ()
+    excess = leak_excess(table, config.trusted_response)
+    leaky = tuple(name for name, share in excess.items() if share > config.leak_threshold)
+    for name in leaky:
+        logger.warning(
+            "response '%s' explains %.0f%% of what '%s' leaves open about uploads: a consequence of the upload, "
+            "not a cause; it is left out (train.leak_threshold)", name, 100 * excess[name], config.trusted_response,
+        )  # fmt: skip
+    return leaky
 
 
 def fit(
     name: str,
-    module: FrontDoorModule | NaiveModule,
+    module: FrontDoorModule | OutcomeModule | NaiveModule,
     table: JourneyTable,
     checkpoints: Path,
     callbacks: Sequence[Callback] = (),
@@ -113,7 +172,7 @@ def fit(
 
 def _fit(
     name: str,
-    module: FrontDoorModule | NaiveModule,
+    module: FrontDoorModule | OutcomeModule | NaiveModule,
     table: JourneyTable,
     checkpoints: Path,
     callbacks: Sequence[Callback],

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from features.errors import AlmMtaError, ConfigError
 from features.settings import one_line
 
-OURS = ("features", "validation", "model", "allocator", "components", "pipelines")
+OURS = ("features", "validation", "model", "allocator", "components", "pipelines", "benchmarks")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,7 @@ COMMANDS = {
     "push": Command(module="pipelines.cli_allocator", summary="have an allocator serve a model bundle"),
     "allocate": Command(module="pipelines.cli_allocator", summary="ask an allocator for a plan"),
     "rollback": Command(module="pipelines.cli_allocator", summary="have an allocator serve the version before"),
+    "benchmark": Command(module="pipelines.cli_benchmark", summary="measure accuracy or speed; lists what there is"),
 }
 
 

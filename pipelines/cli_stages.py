@@ -25,15 +25,20 @@ def simulate(arguments: list[str]) -> int:
     parser.add_argument("--users", type=int, default=20_000, help="number of users")
     parser.add_argument("--seed", type=int, default=7, help="equal seeds give equal logs")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; replaced as a whole")
+    parser.add_argument("--users-csv", type=Path, help="real profiles: user_features_*.csv of KuaiRand")
+    parser.add_argument("--videos-csv", type=Path, help="real catalogue: video_features_basic_*.csv of KuaiRand")
     options = parser.parse_args(arguments)
 
-    from validation.worlds import WORLDS
+    from validation.worlds import WORLDS, read_kuairand
     from validation.worlds import simulate as write_world
 
     if options.world not in WORLDS:
         raise ConfigError(f"--world {options.world}: there are {', '.join(WORLDS)}")
+    if (options.users_csv is None) != (options.videos_csv is None):
+        raise ConfigError("--users-csv and --videos-csv: a catalogue needs both files, a world without one neither")
     _refuse_foreign(options.out, "truth/world.json")
-    write_world(WORLDS[options.world], options.users, options.seed, options.out)
+    catalogue = read_kuairand(options.users_csv, options.videos_csv) if options.users_csv else None
+    write_world(WORLDS[options.world], options.users, options.seed, options.out, catalogue)
     sys.stdout.write(f"{options.users:,} users of world '{options.world}' under {options.out}\n")
     return 0
 

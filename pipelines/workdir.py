@@ -66,7 +66,7 @@ def only_run_in(workdir: Path) -> Iterator[None]:
     except Timeout:
         pid = holder.read_text().strip() if holder.exists() else "unknown"
         raise WorkdirBusy(
-            f"workdir {workdir} is held by a live run (process {pid}): wait for it, or name another --workdir"
+            f"workdir {workdir} is held by a live run (process {pid}): wait for it, or name another folder"
         ) from None
     try:
         holder.write_text(str(os.getpid()))

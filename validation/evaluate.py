@@ -178,10 +178,11 @@ def evaluate(
 
 def _unscored_champion(credits_dir: Path, champion_name: str) -> Blocking | None:
     """A champion that cannot score these journeys is never replaced unseen."""
-    if not (_optional(credits_dir / "summary.json") or {}).get("champion_incomparable", False):
+    obstacle = (_optional(credits_dir / "summary.json") or {}).get("champion_incomparable")
+    if not obstacle:
         return None
     reason = (
-        f"{champion_name} was fitted on other features and cannot be compared on these logs; bring the features back, "
+        f"{champion_name} {obstacle} and cannot be compared on these logs; bring back what it was fitted on, "
         "or start a new line of champions with another registry.model_name"
     )
     return Blocking(reason=reason, verdict="inconclusive")

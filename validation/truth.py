@@ -4,7 +4,7 @@
     PEHE/sd = √mean (Δ̂ − Δ)² / sd(Δ)   Hill (2011), J. Comput. Graph. Stat. 20(1)
     efficiency of the top 1% = mean Δ of the touches with the 1% largest credits / mean Δ
 
-Shapes: T touches, K clusters.
+Shapes: T touches, J journeys, K clusters.
 """
 
 from __future__ import annotations
@@ -53,6 +53,21 @@ def load_truth(logs_root: Path, keys: TouchKeys) -> Floats | None:
     return truth_T
 
 
+def load_p_do(logs_root: Path, user_J: Ints, t_obs_J: Ints) -> Floats:
+    """True P(Y=1 | do T, x) of every journey (t_obs in microseconds), NaN where the world says nothing of it."""
+    with session(threads=1) as connection:
+        journeys = {"position": np.arange(len(user_J)), "user_id": user_J, "t_obs": t_obs_J}
+        connection.register("asked", pa.table(journeys))
+        found = connection.execute(
+            "SELECT a.position, t.p_do::DOUBLE AS p_do FROM read_parquet($path) t JOIN asked a "
+            "ON t.user_id = a.user_id AND epoch_us(t.t_obs::TIMESTAMP) = a.t_obs",
+            {"path": str(logs_root / "truth" / "journeys" / "*.parquet")},
+        ).fetchnumpy()
+    p_do_J = np.full(len(user_J), np.nan)
+    p_do_J[found["position"]] = found["p_do"]
+    return p_do_J
+
+
 def truth_metrics(estimate_T: Floats, truth_T: Floats, column_T: Ints) -> TruthMetrics | None:
     """Compare where the truth is known; None where it is nowhere known or the same everywhere (no effect)."""
     known_T = np.isfinite(truth_T)
@@ -60,7 +75,7 @@ def truth_metrics(estimate_T: Floats, truth_T: Floats, column_T: Ints) -> TruthM
         return None
     estimate_T, truth_T, column_T = estimate_T[known_T], truth_T[known_T], column_T[known_T]
     covariance = np.cov(truth_T, estimate_T)
-    varies = covariance[1, 1] > 0
+    varies = np.ptp(estimate_T) > 0
     count_K = np.bincount(column_T)
     present_K = count_K > 0
     mean_K = [np.bincount(column_T, v_T)[present_K] / count_K[present_K] for v_T in (truth_T, estimate_T)]
@@ -75,9 +90,14 @@ def truth_metrics(estimate_T: Floats, truth_T: Floats, column_T: Ints) -> TruthM
 
 
 def top_efficiency(score_T: Floats, truth_T: Floats) -> float:
-    """Mean truth of the touches with the largest scores over the mean truth; ties share the places they fill."""
-    places = max(round(TOP_SHARE * len(score_T)), 1)
+    """Mean truth of the touches with the largest scores over the mean truth."""
+    return top_mean(score_T, truth_T, TOP_SHARE) / float(truth_T.mean())
+
+
+def top_mean(score_T: Floats, truth_T: Floats, share: float) -> float:
+    """Mean truth of the `share` of touches with the largest scores; ties share the places they fill."""
+    places = max(round(share * len(score_T)), 1)
     edge = np.partition(score_T, len(score_T) - places)[len(score_T) - places]
     above, tied = score_T > edge, score_T == edge
     total = truth_T[above].sum() + (places - above.sum()) * truth_T[tied].mean()
-    return float(total / places / truth_T.mean())
+    return float(total / places)

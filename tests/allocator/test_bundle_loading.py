@@ -51,7 +51,7 @@ def test_a_missing_file_is_noticed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 2}, "format 2, this release loads format 1"),
+        ({"format": 3}, "format 3, this release loads 1 and 2"),
         ({"files": {"../outside": "0" * 64}}, "outside the bundle"),
         ({"files": {"/etc/passwd": "0" * 64}}, "outside the bundle"),
         ({"files": {}}, r"lists no score\.onnx, catalogue\.safetensors, golden\.safetensors"),

@@ -100,7 +100,7 @@ def test_another_hash_for_a_known_version_conflicts(service: Service) -> None:
     [
         (lambda folder: (folder / "config.yaml").write_text("altered"), "config.yaml has SHA-256"),
         (lambda folder: (folder / "score.onnx").unlink(), "lacks score.onnx"),
-        (lambda folder: write_manifest(folder, format=1, extra="field"), "the push names"),
+        (lambda folder: write_manifest(folder, format=2, extra="field"), "the push names"),
         (shutil.rmtree, "there is no bundle at"),
     ],
 )

@@ -162,7 +162,7 @@ def write_manifest(
         for file in sorted(folder.iterdir())
         if file.name != "manifest.json"
     }
-    fields = {"format": 1, "feature_schema_hash": schema_hash, "schema": schema, "files": files, **changes}
+    fields = {"format": 2, "feature_schema_hash": schema_hash, "schema": schema, "files": files, **changes}
     content = json.dumps(fields, sort_keys=True, indent=2).encode()
     (folder / "manifest.json").write_bytes(content)
     return {"sha256": hashlib.sha256(content).hexdigest(), "feature_schema_hash": schema_hash}

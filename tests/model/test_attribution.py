@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,13 @@ from tiny_model import TINY_MODEL, TINY_TRAIN, Trained
 from features.errors import BundleError
 from features.files import read_json, write_json
 from model.attribution import attribute
-from model.bank import build_bank
 from model.baselines.last_touch import last_touch
 from model.baselines.naive import NaiveModel, leave_one_out
-from model.bundle import load_bundle, save_bundle
+from model.bundle import load_bundle, save_bundle, verify_bundle
 from model.data import load_journeys
+from model.evidence import with_evidence
 from model.settings import ModelConfig
-from model.train import front_door_module
+from model.train import fit_front_door
 
 COLUMNS = [
     "user_id", "t_obs", "item_id", "author_id", "cluster_id", "ts", "delta", "shapley", "share", "uplift_total",
@@ -85,28 +86,65 @@ def test_diagnostics_hold_every_judged_touch(prepared: Prepared, credits: Path) 
     assert len(journeys) == len(judge)
 
 
+@torch.no_grad()
+def test_diagnostics_are_what_the_model_says(prepared: Prepared, trained: Trained, credits: Path) -> None:
+    """e, m, u − r and R of the first judged journey, from networks and index themselves."""
+    table = load_journeys(prepared.journeys, prepared.data)
+    model, row = load_bundle(trained.bundle).model, table.split("judge")[:1]
+    batch = with_evidence(model, table).batch(row)
+    t, x_BP = batch.treatment, batch.profile_BP
+    touches = read(credits / "diagnostics" / "touches.parquet").query(f"journey_id == {int(row)}")
+    journey = read(credits / "diagnostics" / "journeys.parquet").query(f"journey_id == {int(row)}")
+    u_BLK = model.index(batch.response_BLR) - model.get_buffer("reference_level_K")
+    expected = {"e": model.effects(t, x_BP), "m": model.mediator(t, x_BP).mean(0).sum(-1), "u": u_BLK.sum(-1)}
+    for name, value_BL in expected.items():
+        np.testing.assert_allclose(touches[name], value_BL[0], atol=1e-5, err_msg=name)
+    np.testing.assert_allclose(journey["p_obs"], torch.sigmoid(model.outcome_logit(batch)), atol=1e-5)
+    left_B = model.pooled_mediator(batch) - model.effects(t, x_BP).sum(1)
+    np.testing.assert_allclose(journey["residual"], left_B, atol=1e-5)
+
+
 def test_without_responses_credits_are_associational_and_abstain(
     prepared: Prepared, trained: Trained, tmp_path: Path
 ) -> None:
-
     shutil.copytree(prepared.data, tmp_path / "data")
     schema = read_json(tmp_path / "data" / "schema.json") | {"responses": [], "feature_schema_hash": "0" * 64}
     write_json(tmp_path / "data" / "schema.json", schema)
     table = load_journeys(prepared.journeys, tmp_path / "data")
-    module = front_door_module(table, TINY_MODEL, TINY_TRAIN)
-    bank = build_bank(module.model, table, 0)
+    fitted = fit_front_door(table, TINY_MODEL, TINY_TRAIN, tmp_path / "checkpoints")
+    assert fitted.calibration.source == "none"
     save_bundle(
-        tmp_path / "bundle", model=module.model, bank=bank, schema=schema, catalogue=table.catalogue, history=[]
-    )
+        tmp_path / "bundle", model=fitted.model, bank=fitted.bank, schema=schema, catalogue=table.catalogue,
+        history=fitted.history, calibration=asdict(fitted.calibration),
+    )  # fmt: skip
     assert load_bundle(tmp_path / "bundle").schema["responses"] == []
     places = {"model_dir": tmp_path / "bundle", "journeys_dir": prepared.journeys, "data_dir": tmp_path / "data"}
     with pytest.raises(BundleError, match="no responses"):
         attribute(**places, out=tmp_path / "credits")
     attribute(**places, out=tmp_path / "credits", baselines_dir=trained.baselines, champion_dir=trained.bundle)
     assert not read_json(tmp_path / "credits" / "summary.json")["identified"]
-    assert read_json(tmp_path / "credits" / "summary.json")["champion_incomparable"]
+    assert "other features" in read_json(tmp_path / "credits" / "summary.json")["champion_incomparable"]
     assert read(tmp_path / "credits" / "attributions")["abstained"].all()
     assert not (tmp_path / "credits" / "champion").exists()
+
+
+def test_a_champion_of_an_older_format_stands_aside(
+    prepared: Prepared, trained: Trained, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It cannot be loaded, which is said; a candidate of that format is refused; its bytes are verified as ever."""
+    old = tmp_path / "old"
+    shutil.copytree(trained.bundle, old)
+    write_json(old / "manifest.json", read_json(old / "manifest.json") | {"format": 1})
+    places = {"journeys_dir": prepared.journeys, "data_dir": prepared.data, "out": tmp_path / "credits"}
+    attribute(model_dir=trained.bundle, champion_dir=old, **places)
+    assert "another version" in read_json(tmp_path / "credits" / "summary.json")["champion_incomparable"]
+    assert "it stands aside" in caplog.text
+    assert not (tmp_path / "credits" / "champion").exists()
+    with pytest.raises(BundleError, match="bundle format 1, this version reads format 2"):
+        attribute(model_dir=old, **places)
+    (old / "score.onnx").write_bytes(b"")
+    with pytest.raises(BundleError, match=r"score\.onnx: missing or altered"):
+        verify_bundle(old)
 
 
 def test_naive_leave_one_out_equals_dropping_the_touch(prepared: Prepared) -> None:

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from made_table import made_table
 from small_world import Prepared
 
-from model.data import EpochBatches, load_journeys, selection_batches
+from model.data import EpochBatches, TouchEvidence, load_journeys, selection_batches
 
 
 def test_a_batch_is_the_journeys_own_touches(prepared: Prepared) -> None:
@@ -66,3 +72,45 @@ def test_selection_batches_cover_every_row_once() -> None:
     assert batches[-1][-1] == 0, "longest last"
     ranks = [selection_batches(rows, lengths, batch_size=4, rank=rank, world_size=2) for rank in range(2)]
     assert [len(rank) for rank in ranks] == [2, 2]
+
+
+def test_first_touch_is_the_users_and_not_the_journeys(prepared: Prepared) -> None:
+    table = load_journeys(prepared.journeys, prepared.data)
+    user_N = pq.read_table(prepared.journeys / "touches.parquet")["user_id"].to_numpy()
+    user_J, first_J = table.keys["user_id"].to_numpy(), table.first_touch_J.numpy()
+    assert (user_N[first_J] == user_J).all()
+    assert ((first_J == 0) | (user_N[first_J - 1] != user_J)).all()
+    assert (first_J <= table.offset_J.numpy()).all()
+    assert (first_J < table.offset_J.numpy()).any()
+
+
+def test_random_exposures_are_those_that_the_logs_mark(prepared: Prepared, tmp_path: Path) -> None:
+    """True where the column is true; nowhere where it is null, and nowhere without the column."""
+    touches = pq.read_table(prepared.journeys / "touches.parquet")
+    if "randomised" in touches.column_names:
+        touches = touches.drop_columns(["randomised"])
+    shutil.copytree(prepared.journeys, tmp_path / "journeys")
+
+    def marked(table: pa.Table) -> torch.Tensor:
+        pq.write_table(table, tmp_path / "journeys" / "touches.parquet")
+        return load_journeys(tmp_path / "journeys", prepared.data).touch_randomised_N
+
+    assert not marked(touches).any()
+    values = [True, None, False] + [None] * (len(touches) - 3)
+    column = pa.array(values, pa.bool_())
+    assert marked(touches.append_column("randomised", column)).nonzero().flatten().tolist() == [0]
+
+
+def test_evidence_travels_with_its_batch() -> None:
+    table = made_table(users=3, journeys=2, touches=2, overlap=1)
+    evidence = TouchEvidence(
+        mediator_NK=torch.arange(1.0, 13.0)[:, None], residual_NK=-torch.arange(1.0, 13.0)[:, None],
+        history_JK=torch.arange(6.0)[:, None], earlier_J=torch.arange(6.0) * 10,
+    )  # fmt: skip
+    assert table.batch(torch.tensor([0])).evidence is None
+    batch = replace(table, evidence=evidence).batch(torch.tensor([3, 0])).to(torch.device("cpu"))
+    assert batch.evidence is not None
+    assert batch.evidence.mediator_BLK[..., 0].tolist() == [[6, 7, 8], [1, 2, 0]]
+    assert batch.evidence.residual_BLK[..., 0].tolist() == [[-6, -7, -8], [-1, -2, 0]]
+    assert batch.evidence.history_BK.tolist() == [[3], [0]]
+    assert batch.evidence.earlier_B.tolist() == [30, 0]

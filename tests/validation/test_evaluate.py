@@ -119,11 +119,11 @@ def test_a_better_champion_stays(logit: Path, touches: pd.DataFrame) -> None:
 
 def test_a_champion_that_cannot_score_these_logs_is_never_replaced_unseen(logit: Path, touches: pd.DataFrame) -> None:
     write_credits(logit, touches, touches["truth"].to_numpy())
-    write_json(logit / "credits" / "summary.json", {"champion_incomparable": True})
+    write_json(logit / "credits" / "summary.json", {"champion_incomparable": "was fitted on other features"})
     decision, _ = judge(logit)
     (logit / "credits" / "summary.json").unlink()
     assert decision.verdict == "inconclusive"
-    assert "cannot be compared" in decision.reasons[0]
+    assert "champion was fitted on other features and cannot be compared" in decision.reasons[0]
 
 
 def test_too_few_journeys_is_inconclusive_with_a_number(logit: Path, touches: pd.DataFrame) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from validation.worlds.logit import LogitWorld, simulate
+from validation.worlds.base import World
+from validation.worlds.catalogue import Catalogue
+from validation.worlds.kuairand import read_kuairand
+from validation.worlds.logit import LogitWorld
+from validation.worlds.named import REPORT_WORLDS, WORLDS
+from validation.worlds.simulation import simulate
 
-WORLDS: dict[str, LogitWorld] = {
-    "logit": LogitWorld(),
-    "no-effect": LogitWorld(effect_scale=0.0),
-}
-
-__all__ = ["WORLDS", "LogitWorld", "simulate"]
+__all__ = ["REPORT_WORLDS", "WORLDS", "Catalogue", "LogitWorld", "World", "read_kuairand", "simulate"]
