@@ -1,6 +1,6 @@
 """The trusted-view adversary: takes out of the index what only the upload itself can have put there.
 
-    e = u − sg(m),   w = journey-demeaned trusted response,   f(z) = [Σ d z, mean z, sum of the last two z]
+    e = u − sg(m),   w = trusted response,   f(z) = [Σ d z, mean z, sum of the last two z]
     loss = BCE(D[GRL_λ(f(e) / sd u), f(w), sg(pool T), x], y)
 
 A response that is a consequence of the upload (a camera opened, a match computed from what was uploaded) lets e know of

@@ -13,6 +13,7 @@ Econometrica 50(4).
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 
 import torch
@@ -71,7 +72,7 @@ def calibrate(model: FrontDoorModel, table: JourneyTable, seed: int, noise: Nois
     """Set the model's κ and its relative error by the fit and selection journeys of a table with evidence."""
     reliability: list[float | None] = [None]
     if noise is not None:
-        reliability = [r if r == r else None for r in noise.reliability_K.tolist()]
+        reliability = [r if 0 < r < math.inf else None for r in noise.reliability_K.tolist()]
     row_R = _randomised_journeys(table)
     kappa, error = 1.0, PRIOR_ERROR
     source = "none" if None in reliability else "reliability"

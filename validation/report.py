@@ -243,14 +243,14 @@ def _clusters(clusters: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[s
 
 def _losses(epochs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """A chart per quantity that has a training or validation curve, the total loss first."""
-    names = sorted({key.removeprefix("train_").removeprefix("val_") for row in epochs for key in row} - {"epoch"})
+    names = sorted({key.removeprefix("train_").removeprefix("selection_") for row in epochs for key in row} - {"epoch"})
     names.sort(key=lambda name: name != "loss")
     return [{"title": formats.words(name), "chart": Markup(_loss_chart(name, epochs))} for name in names[:6]]
 
 
 def _loss_chart(name: str, epochs: Sequence[Mapping[str, Any]]) -> str:
     lines = []
-    for style, key in enumerate((f"val_{name}", f"train_{name}", name)):
+    for style, key in enumerate((f"selection_{name}", f"train_{name}", name)):
         points = [(float(row["epoch"]), float(row[key])) for row in epochs if row.get(key) is not None]
         if points:
             x, y = zip(*points, strict=True)

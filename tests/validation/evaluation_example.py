@@ -167,9 +167,9 @@ def evaluation_example(seed: int = 7) -> dict[str, Any]:
                 {
                     "epoch": epoch,
                     "train_loss": 0.9 * 0.8**epoch + 0.4,
-                    "val_loss": 0.9 * 0.82**epoch + 0.43,
+                    "selection_loss": 0.9 * 0.82**epoch + 0.43,
                     "train_bce": 0.3 * 0.9**epoch + 0.25,
-                    "val_bce": 0.3 * 0.91**epoch + 0.26,
+                    "selection_bce": 0.3 * 0.91**epoch + 0.26,
                 }
                 for epoch in range(6)
             ]

@@ -52,7 +52,7 @@ def write_credits(root: Path, touches: pd.DataFrame, candidate: np.ndarray, cham
     _write(credits / "baselines" / "naive", keys.assign(delta=rng.standard_normal(len(touches))))
     _diagnostics(credits / "diagnostics", touches)
     write_json(root / "model" / "manifest.json", {"format": 1, "feature_schema_hash": "test", "files": {}})
-    write_json(root / "model" / "history.json", {"epochs": [{"epoch": 0, "train_loss": 0.4, "val_loss": 0.41}]})
+    write_json(root / "model" / "history.json", {"epochs": [{"epoch": 0, "train_loss": 0.4, "selection_loss": 0.41}]})
     return credits
 
 

@@ -80,7 +80,7 @@ def test_every_value_is_escaped(tmp_path: Path) -> None:
     poisoned["rankings"].append(EVIL)
     poisoned["metrics"][EVIL] = 1.0
     poisoned["counts"][EVIL] = {EVIL: 1}
-    poisoned["training"]["epochs"][0][f"val_{EVIL}"] = 1.0
+    poisoned["training"]["epochs"][0][f"selection_{EVIL}"] = 1.0
     poisoned["curves"].append({**poisoned["curves"][0], "judge": EVIL, "ranking": EVIL})
     poisoned["auuc"].append({**poisoned["auuc"][0], "judge": EVIL, "ranking": EVIL})
     html, page = rendered(poisoned, tmp_path)
@@ -116,7 +116,7 @@ def test_logs_without_mediator_evidence(tmp_path: Path) -> None:
         "auuc": [{"judge": "raw", "ranking": "candidate", "bucket": "all", "area": 0.0}],
         "gate": {"champion": "last_touch", "keys": [], "area_low": None, "journeys_needed": None},
         "metrics": {},
-        "training": {"epochs": [{"epoch": 0, "train_loss": 0.5, "val_loss": 0.6}]},
+        "training": {"epochs": [{"epoch": 0, "train_loss": 0.5, "selection_loss": 0.6}]},
     }
     html, page = rendered(evaluation, tmp_path)
     assert "Rejected" in page.text
