@@ -35,7 +35,9 @@ class Evidence:
     mediator_BLK: Tensor
     """m − ref(x), 0 on padding."""
     residual_BLK: Tensor
-    """u − r − (m − ref(x)), 0 on padding."""
+    """u − r − (m − ref(x)), 0 on padding and where no response was observed."""
+    observed_BL: Tensor
+    """1 for a touch with a response, 0 for one without and for padding."""
     history_BK: Tensor
     """Mean residual of the user's touches before the journey; 0 where there are none."""
     earlier_B: Tensor

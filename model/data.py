@@ -51,6 +51,7 @@ class TouchEvidence:
 
     mediator_NK: Tensor
     residual_NK: Tensor
+    observed_N: Tensor
     history_JK: Tensor
     earlier_J: Tensor
 
@@ -58,6 +59,7 @@ class TouchEvidence:
         return Evidence(
             mediator_BLK=self.mediator_NK[position_BL] * mask_BL[..., None],
             residual_BLK=self.residual_NK[position_BL] * mask_BL[..., None],
+            observed_BL=self.observed_N[position_BL] * mask_BL,
             history_BK=self.history_JK[row_B],
             earlier_B=self.earlier_J[row_B],
         )

@@ -11,9 +11,10 @@ variation (wanted), response noise, and a level that hidden intent adds to every
     w_j = (v/L_j) / (v/L_j + τ² − τ⁴/(τ² + v/n_j))     how much of what is left of the journey's mean is not level
     τ² = var(ε̄_j) − v / L_j            between-journey variance beyond what the touches explain
 
-These are the best linear predictors under independent parts (empirical Bayes). Without them the outcome's slope on u is
-attenuated by the noise, and hidden intent passes through the saturating link. References: Carroll et al. (2006),
-"Measurement error in nonlinear models", ch. 4 (regression calibration); Efron & Morris (1973), JASA 68(341).
+Means are over touches with a response; of one without, û_l = m_l − ref(x). These are the best linear predictors under
+independent parts (empirical Bayes). Without them the outcome's slope on u is attenuated by the noise, and hidden intent
+passes through the saturating link. References: Carroll et al. (2006), "Measurement error in nonlinear models", ch. 4
+(regression calibration); Efron & Morris (1973), JASA 68(341).
 """
 
 from __future__ import annotations
@@ -35,12 +36,13 @@ class Denoiser(nn.Module):
 
     def forward(self, batch: JourneyBatch) -> Tensor:
         """û. [B, L, K], 0 on padding."""
-        seen, mask_BL1 = _evidence(batch), batch.treatment.mask_BL[..., None]
-        touches_B1 = mask_BL1.sum(1).clamp_min(1)
+        seen = _evidence(batch)
+        observed_BL1 = seen.observed_BL[..., None]
+        touches_B1 = observed_BL1.sum(1).clamp_min(1)
         mean_B1K = (seen.residual_BLK.sum(1) / touches_B1)[:, None]
         unshifted_B1K = self._weight(seen, touches_B1)[:, None] * (mean_B1K - self._shrunk(seen)[:, None])
         kept_BLK = self.get_buffer("reliability_K") * (seen.residual_BLK - mean_B1K + unshifted_B1K)
-        return torch.as_tensor((seen.mediator_BLK + kept_BLK) * mask_BL1)
+        return torch.as_tensor(seen.mediator_BLK + kept_BLK * observed_BL1)
 
     def level(self, batch: JourneyBatch) -> Tensor:
         """s_j in standard deviations of the level, for the confounder branch. [B, K]."""

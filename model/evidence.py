@@ -4,8 +4,9 @@ Two groups of responses g ∈ {watch, flags} measure one mediator: within journe
 
     g = b_g m + c_g m² + res_g,   a_g = b_g + 2 c_g mean(m),   σ_η² = cov(res_watch, res_flags) / (a_watch a_flags)
 
-with everything journey-demeaned, m standing for the index's own prediction (so that its slope on u is 1). a_g is the
-average derivative, since the few most inspiring items would decide a straight line's slope.
+with everything journey-demeaned over the touches that have a response, m standing for the index's own prediction (so
+that its slope on u is 1). a_g is the average derivative, since the few most inspiring items would decide a straight
+line's slope.
 """
 
 from __future__ import annotations
@@ -36,28 +37,30 @@ def with_evidence(model: FrontDoorModel, table: JourneyTable) -> JourneyTable:
     """
     dims, touches = model.config.mediator_dims, len(table.touch_ts_N)
     mediator_NK, residual_NK = torch.zeros(touches, dims), torch.zeros(touches, dims)
-    seen_N = torch.zeros(touches)
+    observed_N = torch.zeros(touches)
     told_J = torch.cat([torch.zeros(1, dtype=torch.int64), (table.offset_J + table.length_J)[:-1]])
     for row_B in torch.split(torch.arange(len(table.keys)), JOURNEYS_A_BATCH):
         batch, (position_BL, mask_BL) = table.batch(row_B), table.positions(row_B)
         mask_BL = mask_BL & (position_BL >= told_J[row_B][:, None])
         m_BLK = model.mediator(batch.treatment, batch.profile_BP).mean(0)
         u_BLK = model.index(batch.response_BLR) - model.get_buffer("reference_level_K")
+        observed_BL = model.index.observed(batch.response_BLR)
         position_M = position_BL[mask_BL]
         mediator_NK[position_M] = m_BLK[mask_BL]
-        residual_NK[position_M] = (u_BLK - m_BLK)[mask_BL]
-        seen_N[position_M] = 1.0
-    earlier_J, history_JK = _before(table, residual_NK, seen_N)
+        residual_NK[position_M] = ((u_BLK - m_BLK) * observed_BL[..., None])[mask_BL]
+        observed_N[position_M] = observed_BL[mask_BL]
+    earlier_J, history_JK = _before(table, residual_NK, observed_N)
     evidence = TouchEvidence(
-        mediator_NK=mediator_NK, residual_NK=residual_NK, history_JK=history_JK, earlier_J=earlier_J
-    )
+        mediator_NK=mediator_NK, residual_NK=residual_NK, observed_N=observed_N, history_JK=history_JK,
+        earlier_J=earlier_J,
+    )  # fmt: skip
     return replace(table, evidence=evidence)
 
 
-def _before(table: JourneyTable, residual_NK: Tensor, seen_N: Tensor) -> tuple[Tensor, Tensor]:
-    """Number and mean residual of the user's touches before each journey. [J], [J, K]."""
+def _before(table: JourneyTable, residual_NK: Tensor, observed_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Number and mean residual of the user's observed touches before each journey. [J], [J, K]."""
     start_J, end_J = table.first_touch_J, table.offset_J
-    count_N1 = torch.cat([seen_N.new_zeros(1), seen_N]).double().cumsum(0)
+    count_N1 = torch.cat([observed_N.new_zeros(1), observed_N]).double().cumsum(0)
     sum_N1K = torch.cat([residual_NK.new_zeros(1, residual_NK.shape[1]), residual_NK]).double().cumsum(0)
     earlier_J = count_N1[end_J] - count_N1[start_J]
     history_JK = (sum_N1K[end_J] - sum_N1K[start_J]) / earlier_J.clamp_min(1)[:, None]
@@ -105,18 +108,19 @@ def measure_noise(model: FrontDoorModel, table: JourneyTable) -> Noise:
     for row_B in torch.split(fit_J, JOURNEYS_A_BATCH):
         batch = table.batch(row_B)
         assert batch.evidence is not None
-        mask_BL1 = batch.treatment.mask_BL[..., None]
+        mask_BL1 = batch.evidence.observed_BL[..., None]
         residual_BLK, m_BLK = batch.evidence.residual_BLK, batch.evidence.mediator_BLK
         watch_BLK, _ = model.index.groups(batch.response_BLR)
         flags_BL1 = batch.response_BLR[..., model.index.flags].nan_to_num(0.0).sum(-1, keepdim=True)
         sums.add(m_BLK, residual_BLK, watch_BLK, flags_BL1, mask_BL1)
-        length_B1 = mask_BL1.sum(1).clamp_min(1)
-        mean_parts.append(residual_BLK.sum(1) / length_B1)
-        length_parts.append(length_B1)
+        length_B1 = mask_BL1.sum(1)
+        told_B = length_B1[:, 0] > 0
+        mean_parts.append((residual_BLK.sum(1) / length_B1)[told_B])
+        length_parts.append(length_B1[told_B])
     mean_JK, length_J1 = torch.cat(mean_parts).double(), torch.cat(length_parts).double()
     within_K = sums.within_variance()
-    centre_K = mean_JK.mean(0)
-    level_K = (((mean_JK - centre_K) ** 2) - within_K / length_J1).mean(0).clamp_min(0)
+    centre_K = mean_JK.sum(0) / max(len(mean_JK), 1)
+    level_K = (((mean_JK - centre_K) ** 2) - within_K / length_J1).sum(0).clamp_min(0) / max(len(mean_JK), 1)
     grouped = model.index.watch is not None and bool(model.index.flags)
     reliability_K = sums.shared_variance() / within_K.clamp_min(1e-12)
     return Noise(

@@ -75,9 +75,14 @@ class FrontDoorModel(nn.Module):
     def joint_logit(self, batch: JourneyBatch, u_BLK: Tensor) -> Tensor:
         """c + g(Σ_l d_l · (u_l − r)): the outcome by raw responses, while index and prior are being fitted. [B]."""
         t = batch.treatment
-        centred_BLK = (u_BLK - self.get_buffer("reference_level_K")) * t.mask_BL[..., None]
+        observed_BL1 = self.observed(batch)[..., None]
+        centred_BLK = (u_BLK - self.get_buffer("reference_level_K")) * observed_BL1
         M_B = (self.decay(t.gap_hours_BL) * centred_BLK).sum((1, 2))
         return torch.as_tensor(self.confounder(t, batch.profile_BP, batch.control_BC) + self.link(M_B))
+
+    def observed(self, batch: JourneyBatch) -> Tensor:
+        """1 for a touch with a response, 0 for one without and for padding. [B, L]."""
+        return batch.treatment.mask_BL * self.index.observed(batch.response_BLR)
 
     def pooled_mediator(self, batch: JourneyBatch) -> Tensor:
         """M̂ = α Σ_l d_l · û_l of the denoised mediator. [B]. Reads the batch's evidence."""
@@ -126,7 +131,7 @@ class FrontDoorModel(nn.Module):
     @torch.no_grad()
     def track(self, batch: JourneyBatch, u_BLK: Tensor, m_BLK: Tensor, momentum: float = 0.05) -> None:
         """Follow var(u) and the level r of u at which content does nothing: mean of u − (m − ref(x))."""
-        mask_BL1, few_x = batch.treatment.mask_BL[..., None], batch.profile_BP[:TRACKED]
+        mask_BL1, few_x = self.observed(batch)[..., None], batch.profile_BP[:TRACKED]
         ref_K = self.prior.reference(few_x).mean((0, 1))
         level_K = ((u_BLK - m_BLK) * mask_BL1).sum((0, 1)) / mask_BL1.sum().clamp_min(1) + ref_K
         self.get_buffer("reference_level_K").lerp_(level_K, momentum)

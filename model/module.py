@@ -127,7 +127,8 @@ class FrontDoorModule(_OneCycleModule):
         logit_B = model.joint_logit(batch, u_BLK)
         variance_K = model.get_buffer("index_variance_K")
         outcome = binary_cross_entropy_with_logits(logit_B, batch.label_B)
-        mediator = mediator_loss(m_EBLK, u_BLK, t.mask_BL, variance_K, within_journey=self.config.within_journey)
+        observed_BL = model.observed(batch)
+        mediator = mediator_loss(m_EBLK, u_BLK, observed_BL, variance_K, within_journey=self.config.within_journey)
         named = {"outcome": outcome, "mediator": mediator}
         loss = outcome + self.config.mediator_weight * mediator
         if self.adversary is not None:
@@ -145,7 +146,8 @@ class FrontDoorModule(_OneCycleModule):
             d_BLK, pool_BH = self.model.decay(t.gap_hours_BL), self.model.confounder.pool(t)
         ramp = min(self.global_step / (ADVERSARY_RAMP * self.schedule.steps), 1.0)
         logit_B = self.adversary(
-            error_BLK=error_BLK, trusted_BL=torch.logit(trusted_BL, eps=1e-3) / 2, d_BLK=d_BLK, mask_BL=t.mask_BL,
+            error_BLK=error_BLK, trusted_BL=torch.logit(trusted_BL, eps=1e-3) / 2, d_BLK=d_BLK,
+            mask_BL=self.model.observed(batch),
             pool_BH=pool_BH, profile_BP=batch.profile_BP, strength=self.config.adversary_weight * ramp,
         )  # fmt: skip
         return binary_cross_entropy_with_logits(logit_B, batch.label_B)

@@ -59,6 +59,11 @@ class ResponseIndex(nn.Module):
             flags_BLK = self.h_flags(response_BLR[..., self.flags].nan_to_num(0.0))
         return watch_BLK, flags_BLK
 
+    def observed(self, response_BLR: Tensor) -> Tensor:
+        """1 where a response that the index reads is known, 0 where none is. [B, L, R] -> [B, L]."""
+        read = ([] if self.watch is None else [self.watch]) + self.flags
+        return (~response_BLR[..., read].isnan()).any(-1).to(response_BLR.dtype)
+
     @torch.no_grad()
     def fill_missing_with(self, response_NR: Tensor) -> None:
         """Take an unobserved watch ratio as the median of these; an unobserved flag counts as not set."""

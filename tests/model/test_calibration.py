@@ -8,7 +8,16 @@ from made_table import made_model, made_table
 from torch import Tensor, nn
 
 from model.bank import build_bank
-from model.calibration import LEAST_JOURNEYS, PRIOR_ERROR, Noise, _Moment, calibrate
+from model.calibration import (
+    LARGEST,
+    LEAST_JOURNEYS,
+    PRIOR_ERROR,
+    SMALLEST,
+    UNKNOWN_ERROR,
+    Noise,
+    calibrate,
+    combine,
+)  # fmt: skip
 from model.data import JourneyTable
 from model.evidence import with_evidence
 from model.front_door import FrontDoorModel, marginal_game
@@ -84,20 +93,28 @@ def test_without_enough_randomised_exposures_the_scale_stays(
     user_N = torch.arange(len(table.touch_ts_N)) // 12
     randomised_N = (user_N >= randomised_users.start) & (user_N < randomised_users.stop)
     found = calibrate(model, replace(table, touch_randomised_N=randomised_N), 7, None)
-    assert (found.kappa, found.relative_error, found.source) == (1.0, PRIOR_ERROR, "none")
+    assert (found.kappa, found.relative_error, found.source) == (1.0, UNKNOWN_ERROR, "none")
     assert found.randomised_journeys == journeys
     assert float(model.get_buffer("kappa")) == 1
 
 
-def test_a_newton_step_by_hand() -> None:
-    """z = (1, −1), y − P = (.2, −.1), ∂P/∂e = (.5, .1): Σ z (y − P) = .3, Σ z² ∂P/∂e = .6.
+def test_scale_and_error_by_hand() -> None:
+    """f = .3 − .6 κ; its summands at κ = 1 are −.3 and 0, of variance .045."""
+    left_R, slope_R = torch.tensor([0.2, 0.1]), torch.tensor([0.5, 0.1])
+    V, prior = 2 * 0.045, 1 / PRIOR_ERROR**2
+    kappa, error = combine(lambda kappa: left_R - kappa * slope_R, PRIOR_ERROR)
+    assert kappa == pytest.approx((0.3 * 0.6 / V + prior) / (0.6**2 / V + prior), abs=1e-3)
+    assert error == pytest.approx((0.6**2 / V + prior) ** -0.5 / kappa, rel=1e-3)
 
-    Step .3 / .6; the summands .2 and .1 deviate by √.005, so the error is √2 · √.005 / .6.
-    """
-    z, left, slope = (torch.tensor(v, dtype=torch.float64) for v in ([1.0, -1.0], [0.2, -0.1], [0.5, 0.1]))
-    moment = _Moment(z_R=z, left_R=left, slope_R=slope)
-    assert moment.step() == pytest.approx(0.5)
-    assert moment.error() == pytest.approx((2 * 0.005) ** 0.5 / 0.6)
+
+@pytest.mark.parametrize(("left", "expected"), [(99.0, LARGEST), (-99.0, SMALLEST)])
+def test_the_scale_stays_within_its_range(left: float, expected: float) -> None:
+    summands_R = torch.tensor([left - 1e-3, left + 1e-3])
+    assert combine(lambda kappa: summands_R - kappa, PRIOR_ERROR)[0] == pytest.approx(expected, abs=0.01)
+
+
+def test_exposures_that_the_scale_does_not_move_say_nothing() -> None:
+    assert combine(lambda _: torch.tensor([0.1, -0.3]), PRIOR_ERROR) == pytest.approx((1, PRIOR_ERROR), abs=1e-3)
 
 
 @pytest.mark.parametrize(

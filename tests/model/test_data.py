@@ -105,6 +105,7 @@ def test_evidence_travels_with_its_batch() -> None:
     table = made_table(users=3, journeys=2, touches=2, overlap=1)
     evidence = TouchEvidence(
         mediator_NK=torch.arange(1.0, 13.0)[:, None], residual_NK=-torch.arange(1.0, 13.0)[:, None],
+        observed_N=torch.arange(12) % 3 > 0,
         history_JK=torch.arange(6.0)[:, None], earlier_J=torch.arange(6.0) * 10,
     )  # fmt: skip
     assert table.batch(torch.tensor([0])).evidence is None
@@ -112,5 +113,6 @@ def test_evidence_travels_with_its_batch() -> None:
     assert batch.evidence is not None
     assert batch.evidence.mediator_BLK[..., 0].tolist() == [[6, 7, 8], [1, 2, 0]]
     assert batch.evidence.residual_BLK[..., 0].tolist() == [[-6, -7, -8], [-1, -2, 0]]
+    assert batch.evidence.observed_BL.tolist() == [[1, 0, 1], [0, 1, 0]]
     assert batch.evidence.history_BK.tolist() == [[3], [0]]
     assert batch.evidence.earlier_B.tolist() == [30, 0]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -23,6 +25,7 @@ def journeys(m_BL: Tensor, residual_BL: Tensor, history_B: Tensor, earlier: floa
     evidence = Evidence(
         mediator_BLK=(m_BL * mask_BL)[..., None],
         residual_BLK=(residual_BL * mask_BL)[..., None],
+        observed_BL=mask_BL,
         history_BK=history_B[:, None],
         earlier_B=torch.full((B,), earlier),
     )
@@ -104,3 +107,16 @@ def test_the_level_is_removed_and_the_mediator_kept() -> None:
     assert corr(residual_BL.mean(1), level_B) > 0.7
     assert abs(corr(kept_BL.mean(1), level_B)) < 0.05
     assert corr(kept_BL.ravel(), eta_BL.ravel()) > corr(residual_BL.ravel(), eta_BL.ravel()) + 0.05
+
+
+def test_a_touch_without_a_response_is_what_its_content_says() -> None:
+    """And counts neither in the journey's mean nor in its length: the others' û is that of a journey without it."""
+    m_BL, residual_BL = torch.tensor([[0.5, -0.2, 0.4]]), torch.tensor([[0.8, 0.0, -0.4]])
+    mask_BL, history_B = torch.ones(1, 3), torch.tensor([0.6])
+    batch = journeys(m_BL, residual_BL, history_B, 3.0, mask_BL)
+    assert batch.evidence is not None
+    batch = replace(batch, evidence=replace(batch.evidence, observed_BL=torch.tensor([[1.0, 0.0, 1.0]])))
+    denoise, kept = denoiser(rho=0.5, v=0.6, tau2=0.3), [0, 2]
+    without = journeys(m_BL[:, kept], residual_BL[:, kept], history_B, 3.0, mask_BL[:, kept])
+    assert_close(denoise(batch)[:, kept], denoise(without))
+    assert_close(denoise(batch)[0, 1, 0], m_BL[0, 1])

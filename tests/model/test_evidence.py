@@ -89,6 +89,22 @@ def test_touches_in_no_journey_say_nothing() -> None:
     assert evidence.earlier_J.tolist() == [0, 4] * 3
 
 
+def test_touches_without_a_response_say_nothing() -> None:
+    """No residual, no part in the history; nor do they move the joint fit, whatever stands in their place."""
+    table = made_table(users=3, journeys=2)
+    silent_N = torch.arange(len(table.touch_ts_N)) % 4 == 1
+    table = replace(table, response_NR=table.response_NR.masked_fill(silent_N[:, None], torch.nan))
+    model = made_model(table)
+    evidence = told(table, model)
+    assert (evidence.residual_NK[silent_N] == 0).all()
+    assert (evidence.mediator_NK[silent_N] != 0).all()
+    assert evidence.earlier_J.tolist() == [0, 3] * 3
+    batch = table.batch(torch.arange(6))
+    u_BLK = model.index(batch.response_BLR)
+    moved_BLK = u_BLK + batch.response_BLR.isnan().all(-1, keepdim=True)
+    assert_close(model.joint_logit(batch, moved_BLK), model.joint_logit(batch, u_BLK))
+
+
 ETA, NOISE, LEVEL, M = 0.5, 0.4, 0.3, 0.6
 """Standard deviations of the responses below."""
 
@@ -120,6 +136,7 @@ def measured(table: JourneyTable, model: FrontDoorModel, *, curved: bool = False
     evidence = TouchEvidence(
         mediator_NK=m_N[:, None],
         residual_NK=residual_N[:, None],
+        observed_N=torch.ones(N),
         history_JK=torch.zeros(len(table.keys), 1),
         earlier_J=torch.zeros(len(table.keys)),
     )

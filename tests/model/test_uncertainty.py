@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from model.front_door import Game, RemovalEffects, removal_effects
 from model.link import SaturatingLink
-from model.uncertainty import SPREAD_FACTOR, credit_errors
+from model.uncertainty import LEVEL_FACTOR, SPREAD_FACTOR, credit_errors
 
 MASK = torch.tensor([[1.0, 1.0, 0.0]])
 E_BL = torch.tensor([[1.0, 0.5, 0.0]])
@@ -52,7 +52,7 @@ def test_the_members_spread_by_hand() -> None:
 
 def test_the_doubt_where_effects_begin_by_hand() -> None:
     stderr, effects = errors(E_BL[None], doubt=0.4)
-    expected = (effects.stderr_BL**2 + (0.4 * slope() * MASK) ** 2).sqrt()
+    expected = (effects.stderr_BL**2 + (LEVEL_FACTOR * 0.4 * slope() * MASK) ** 2).sqrt()
     assert_close(stderr, expected, rtol=1e-3, atol=0)
 
 
