@@ -30,6 +30,7 @@ from model.bundle import FORMAT, Bundle, load_bundle, verify_bundle
 from model.data import JourneyTable, load_journeys
 from model.evidence import with_evidence
 from model.front_door import Bank, FrontDoorModel, marginal_game, removal_effects
+from model.interactions import StrongestPairs, strongest_pairs
 from model.shapley import shapley
 from model.uncertainty import credit_errors
 
@@ -37,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 JOURNEYS_A_BATCH = 1024
 BATCHES_A_CHUNK = 16
+PAIRS_A_JOURNEY = 3
+"""Interactions written of every judged journey."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +78,8 @@ def attribute(
         scorer = front_door_scorer(bundle.model, bundle.bank) if identified else _associational_scorer(naive)
         everyone_J = torch.arange(len(table.keys))
         _write_credits(folder / "attributions", table, touches, everyone_J, scorer, "credits")
+        if identified:
+            _write_interactions(folder / "interactions", table, touches, bundle)
         champion, obstacle = _champion(champion_dir, table)
         if champion is not None:
             champion_table = load_journeys(journeys_dir, data_dir, champion.schema)
@@ -198,6 +203,38 @@ def _attribution_rows(
         "abstained": per_touch(credits.abstained_B),
         "label": per_touch(table.label_J[row_B] > 0),
     }
+
+
+def _write_interactions(folder: Path, table: JourneyTable, touches: pa.Table, bundle: Bundle) -> None:
+    """The strongest pairs of touches of every judged journey; one row a pair, the older touch first."""
+    with _parquet(folder / "part-0.parquet") as write:
+        for row_B in torch.split(table.split("judge"), JOURNEYS_A_BATCH):
+            batch = table.batch(row_B)
+            t, game = batch.treatment, marginal_game(bundle.model, bundle.bank, batch.profile_BP)
+            e_BL = bundle.model.effects(t, batch.profile_BP)
+            write(_pair_rows(table, touches, row_B, strongest_pairs(game, e_BL, t.mask_BL, PAIRS_A_JOURNEY)))
+
+
+def _pair_rows(table: JourneyTable, touches: pa.Table, row_B: Tensor, pairs: StrongestPairs) -> pa.Table:
+    position_BL, _ = table.positions(row_B)
+    place_B1, kept_BP = torch.arange(len(row_B))[:, None], pairs.mask_BP
+    older, newer = (
+        touches.select(["item_id", "ts"]).take(pa.array(position_BL[place_B1, which_BP][kept_BP].numpy()))
+        for which_BP in (pairs.first_BP, pairs.second_BP)
+    )
+    journey_N = row_B[place_B1.expand(kept_BP.shape)[kept_BP]]
+    return pa.table(
+        {
+            "user_id": table.keys["user_id"].to_numpy()[journey_N.numpy()],
+            "t_obs": pa.array(table.t_obs_J[journey_N].numpy()).cast(touches.schema.field("ts").type),
+            "item_id": older["item_id"],
+            "ts": older["ts"],
+            "other_item_id": newer["item_id"],
+            "other_ts": newer["ts"],
+            "interaction": pairs.interaction_BP[kept_BP].numpy(),
+            "joint_delta": pairs.joint_BP[kept_BP].numpy(),
+        }
+    )
 
 
 def _write_baseline(

@@ -234,11 +234,14 @@ def _judged(outcome: Outcome, run: RunFolder) -> RunResult:
         ("data", outcome.outputs["data"]),
         ("bundle", outcome.outputs["model"]),
         ("attributions", outcome.outputs["credits"] / "attributions"),
+        ("interactions", outcome.outputs["credits"] / "interactions"),
         ("data_docs/logs", outcome.outputs["logs_quality"] / "data_docs"),
         ("data_docs/training_table", outcome.outputs["table_quality"] / "data_docs"),
     ):
         shutil.rmtree(run.path / name, ignore_errors=True)
-        shutil.copytree(source, run.path / name, copy_function=_link)
+        if source.exists():
+            shutil.copytree(source, run.path / name, copy_function=_link)
+    shutil.copyfile(evaluation / "decision.json", run.path / "attributions" / DECISION)
     return RunResult(
         verdict=decision["verdict"],
         reasons=tuple(decision["reasons"]),
@@ -247,6 +250,11 @@ def _judged(outcome: Outcome, run: RunFolder) -> RunResult:
         report=str(run.path / "report.html"),
         data_docs=str(run.path / "data_docs" / "logs" / "index.html"),
     )
+
+
+DECISION = "_decision.json"
+"""Travels with the credits: the verdict, and in `violations` the assumptions that the logs contradict. Parquet readers
+skip names that begin with an underscore."""
 
 
 def _link(source: str, target: str) -> None:

@@ -171,7 +171,8 @@ def evaluate(
     evaluation = _plain(evaluation)
     write_json(out / "evaluation.json", evaluation)
     render_report(evaluation, out / "report.html")
-    write_json(out / "decision.json", {**asdict(decision), "thresholds": asdict(config)})
+    violations = [_without_blocks(item) for item in findings if item.verdict == "fail"]
+    write_json(out / "decision.json", {**asdict(decision), "violations": violations, "thresholds": asdict(config)})
     logger.info("judged: %s, %s (%.1f s)", decision.verdict, decision.reasons[0], time.monotonic() - started)
     return decision
 

@@ -55,6 +55,23 @@ def test_one_row_a_touch_of_every_journey_in_key_order(prepared: Prepared, credi
     assert rows.notna().all().all()
 
 
+def test_interactions_are_of_two_touches_of_one_judged_journey(prepared: Prepared, credits: Path) -> None:
+    """The older first; removing both costs what removing each does, less their interaction."""
+    pairs, rows = read(credits / "interactions"), read(credits / "attributions")
+    keys = ["user_id", "t_obs"]
+    journeys = read(prepared.data / "training_table.parquet").query("split == 'judge'")
+    possible = (journeys["length"] * (journeys["length"] - 1) // 2).clip(upper=3)
+    assert len(pairs) == possible.sum()
+    assert set(map(tuple, pairs[keys].to_numpy())) <= set(map(tuple, journeys[keys].to_numpy()))
+    delta = rows.set_index([*keys, "item_id", "ts"])["delta"]
+    older, newer = (
+        delta.loc[pd.MultiIndex.from_frame(pairs[[*keys, *end]])].to_numpy()
+        for end in (["item_id", "ts"], ["other_item_id", "other_ts"])
+    )
+    assert (pairs["ts"] <= pairs["other_ts"]).all()
+    np.testing.assert_allclose(pairs["joint_delta"] + pairs["interaction"], older + newer, atol=2e-5)
+
+
 def test_shares_and_shapley_add_up(credits: Path) -> None:
     rows = read(credits / "attributions")
     journeys = rows.groupby(["user_id", "t_obs"])
