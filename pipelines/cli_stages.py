@@ -29,16 +29,17 @@ def simulate(arguments: list[str]) -> int:
     parser.add_argument("--videos-csv", type=Path, help="real catalogue: video_features_basic_*.csv of KuaiRand")
     options = parser.parse_args(arguments)
 
-    from validation.worlds import WORLDS, read_kuairand
+    from validation.worlds import JUDGE_WORLDS, WORLDS, read_kuairand
     from validation.worlds import simulate as write_world
 
-    if options.world not in WORLDS:
-        raise ConfigError(f"--world {options.world}: there are {', '.join(WORLDS)}")
+    worlds = WORLDS | JUDGE_WORLDS
+    if options.world not in worlds:
+        raise ConfigError(f"--world {options.world}: there are {', '.join(worlds)}")
     if (options.users_csv is None) != (options.videos_csv is None):
         raise ConfigError("--users-csv and --videos-csv: a catalogue needs both files, a world without one neither")
     _refuse_foreign(options.out, "truth/world.json")
     catalogue = read_kuairand(options.users_csv, options.videos_csv) if options.users_csv else None
-    write_world(WORLDS[options.world], options.users, options.seed, options.out, catalogue)
+    write_world(worlds[options.world], options.users, options.seed, options.out, catalogue)
     sys.stdout.write(f"{options.users:,} users of world '{options.world}' under {options.out}\n")
     return 0
 

@@ -12,7 +12,16 @@ import pytest
 
 from features.errors import ConfigError
 from features.reader import open_logs
-from validation.worlds import REPORT_WORLDS, WORLDS, LogitWorld, World, simulate, simulation
+from validation.worlds import (
+    JUDGE_REPORT_WORLDS,
+    JUDGE_WORLDS,
+    REPORT_WORLDS,
+    WORLDS,
+    LogitWorld,
+    World,
+    simulate,
+    simulation,
+)
 from validation.worlds.base import Constants, Outcome, Sessions
 from validation.worlds.competing_risk import CompetingRiskWorld
 from validation.worlds.constants import draw_constants
@@ -22,22 +31,25 @@ from validation.worlds.saturating import SaturatingWorld
 from validation.worlds.sessions import draw_sessions
 
 HARMLESS = {"no-confounding"}
-VIOLATED = {"direct-path"}
+VIOLATED = {"direct-path", "direct-path-and-feedback"}
 
 
 def some(world: World, users: int = 2_000, seed: int = 5) -> tuple[Constants, Sessions, Outcome]:
     constants = draw_constants(world, seed, None)
     rng = np.random.default_rng(2)
     sessions = draw_sessions(world, constants, users, rng)
-    return constants, sessions, draw_outcome(world, constants, sessions, rng)
+    sessions, upload_US = world.decide_uploads(constants, sessions, rng)
+    return constants, sessions, draw_outcome(world, constants, sessions, upload_US, rng)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-@pytest.mark.parametrize("worlds", [WORLDS, REPORT_WORLDS], ids=["selection", "report"])
-@pytest.mark.parametrize("name", list(WORLDS))
+@pytest.mark.parametrize(
+    "worlds", [WORLDS | JUDGE_WORLDS, REPORT_WORLDS | JUDGE_REPORT_WORLDS], ids=["selection", "report"]
+)
+@pytest.mark.parametrize("name", [*WORLDS, *JUDGE_WORLDS])
 def test_logs_keep_the_contract(name: str, worlds: dict[str, World], tmp_path: Path) -> None:
     world = worlds[name]
     simulate(world, 150, 1, tmp_path)
@@ -62,8 +74,9 @@ def test_logs_keep_the_contract(name: str, worlds: dict[str, World], tmp_path: P
 
 def test_report_worlds_have_other_parameters_and_the_same_first_stated_effects() -> None:
     assert list(REPORT_WORLDS) == list(WORLDS)
-    for name, world in WORLDS.items():
-        reported = REPORT_WORLDS[name]
+    assert list(JUDGE_REPORT_WORLDS) == list(JUDGE_WORLDS)
+    for name, world in (WORLDS | JUDGE_WORLDS).items():
+        reported = (REPORT_WORLDS | JUDGE_REPORT_WORLDS)[name]
         assert type(reported) is type(world)
         for field in ("clusters", "items", "embedding_dim", "touches", "affinity", "affinity_corr", "decay_hours"):
             if (name, field) != ("variable-length", "touches"):  # 1 to 64 in both

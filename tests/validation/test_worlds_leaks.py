@@ -22,7 +22,8 @@ def drawn(world: World) -> tuple[Constants, Sessions, Outcome, Responses, Bools]
     constants = draw_constants(world, 5, None)
     rng = np.random.default_rng(2)
     sessions = draw_sessions(world, constants, USERS, rng)
-    outcome = draw_outcome(world, constants, sessions, rng)
+    sessions, upload_US = world.decide_uploads(constants, sessions, rng)
+    outcome = draw_outcome(world, constants, sessions, upload_US, rng)
     y_US = np.zeros(sessions.base_US.shape, bool)
     y_US[outcome.row_N, outcome.session_N] = True
     return constants, sessions, outcome, draw_responses(world, constants, sessions, outcome, rng), y_US

@@ -15,7 +15,7 @@ import pytest
 from scipy.special import expit
 
 from features.duck import session
-from validation.worlds import REPORT_WORLDS, WORLDS, World, simulate
+from validation.worlds import JUDGE_WORLDS, REPORT_WORLDS, WORLDS, World, simulate
 from validation.worlds.base import Floats, Sessions, Truth
 from validation.worlds.competing_risk import CompetingRiskWorld
 from validation.worlds.constants import draw_constants
@@ -89,10 +89,10 @@ def test_effects_are_what_brute_force_finds(name: str, worlds: dict[str, World])
     assert abs(delta_USL[largest]) > 20 * stderr[2], "too small an effect to be tested"
 
 
-@pytest.mark.parametrize("name", list(WORLDS))
+@pytest.mark.parametrize("name", [*WORLDS, *JUDGE_WORLDS])
 def test_a_randomised_copy_uploads_as_often_as_the_truth_says(name: str, tmp_path: Path) -> None:
     """Where exposure owes nothing to W, uploads of the logs average to P(Y=1|do T, x): overall and in its top fifth."""
-    simulate(replace(WORLDS[name], randomised_share=1.0), 3_000, 5, tmp_path)
+    simulate(replace((WORLDS | JUDGE_WORLDS)[name], randomised_share=1.0), 3_000, 5, tmp_path)
     with session(threads=1) as connection:
         found = connection.execute(
             "SELECT p_do, (SELECT count(*) FROM read_parquet($uploads) u WHERE u.user_id = j.user_id "

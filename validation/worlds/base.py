@@ -87,6 +87,8 @@ class World(ABC):
     """Mean uploads a user and 30 days that no session inspired."""
     background_confounding: float = 0.7
     """ρ_n, effect of W on the log rate of background uploads."""
+    control_noise: float = 0.0
+    """Standard deviation over users of the log rate of background uploads that has nothing to do with W."""
     profile_share: float = 0.99
     """Share of users who have a profile row."""
     randomised_share: float = 0.0
@@ -139,6 +141,11 @@ class World(ABC):
         del rng
         return constants
 
+    def decide_uploads(self, c: Constants, sessions: Sessions, rng: np.random.Generator) -> tuple[Sessions, Bools]:
+        """Which sessions end in an upload [U, S], and the sessions as they were after all: unchanged by it."""
+        uniform_US = rng.random(sessions.base_US.shape)
+        return sessions, uniform_US < self.upload_probability(c.intercept, sessions)
+
     def leak_responses(
         self, responses: Responses, sessions: Sessions, outcome: Outcome, constants: Constants, rng: np.random.Generator
     ) -> Responses:
@@ -161,6 +168,7 @@ class Constants:
 
     kappa_SK, popularity_SI, shift_S: affinity, popularity and base rate in each session (equal without drift).
     psi_K: what a touch does to the upload's logit past the mediator (0 where the front door holds).
+    zeta_K: what an upload adds to the taste by which later sessions are filled (0 without feedback).
     item_I, author_I, cluster_I: the catalogue.
     """
 
@@ -169,6 +177,7 @@ class Constants:
     G_KP: Floats
     A_KP: Floats
     psi_K: Floats
+    zeta_K: Floats
     delta_P: Floats
     delta_history_P: Floats
     popularity_SI: Floats

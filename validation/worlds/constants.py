@@ -44,6 +44,7 @@ def _draw_shared(world: World, rng: np.random.Generator, catalogue: Catalogue | 
         G_KP=world.personal_sd * rng.standard_normal((K, P)) / np.sqrt(P) * 2,
         A_KP=world.profile_affinity * rng.standard_normal((K, P)),
         psi_K=np.zeros(K),
+        zeta_K=np.zeros(K),
         delta_P=0.3 * rng.standard_normal(P),
         delta_history_P=0.2 * rng.standard_normal(P),
         popularity_SI=np.tile(0.7 * rng.standard_normal(I), (S, 1)),

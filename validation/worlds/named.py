@@ -1,5 +1,8 @@
 """The worlds by name: those that everything is tuned on, and those that are only reported.
 
+Judges have worlds of their own beside them (JUDGE_WORLDS), in which what they rest on fails: the estimator does not
+read what these change, or other worlds show what it makes of it.
+
 Report worlds have other sizes, other strengths of confounding and affinity, other decay, and other seeds; what content
 does in the logit world (effect_mean, effect_shape, personal_sd) is the same in both. They were set once, by judgement.
 """
@@ -13,6 +16,7 @@ from validation.worlds.base import World
 from validation.worlds.competing_risk import CompetingRiskWorld
 from validation.worlds.direct_path import DirectPathWorld
 from validation.worlds.drift import DriftWorld
+from validation.worlds.feedback import FeedbackWorld
 from validation.worlds.heavy_tailed import HeavyTailedWorld
 from validation.worlds.leaky import LeakyProxyWorld, LeakyResponseWorld
 from validation.worlds.logit import LogitWorld
@@ -34,6 +38,12 @@ WORLDS: dict[str, World] = {
     "heavy-tailed": HeavyTailedWorld(),
     "drift": DriftWorld(),
     "dense": SaturatingWorld(touches=32, contamination=0.7, personal_sd=0.6, saturation=2.5),
+}
+
+JUDGE_WORLDS: dict[str, World] = {
+    "feedback": FeedbackWorld(),
+    "noisy-control": LogitWorld(control_noise=0.8),
+    "direct-path-and-feedback": FeedbackWorld(direct_effect=0.10),
 }
 
 _ELSEWHERE: dict[str, Any] = {
@@ -72,6 +82,15 @@ _REPORTED: dict[str, dict[str, Any]] = {
     "dense": {"touches": 36, "contamination": 0.6, "personal_sd": 0.55, "saturation": 2.2},
 }
 
+_JUDGE_REPORTED: dict[str, dict[str, Any]] = {
+    "feedback": {"feedback": 0.4},
+    "noisy-control": {"control_noise": 1.0},
+    "direct-path-and-feedback": {"direct_effect": 0.12, "feedback": 0.4},
+}
+
 REPORT_WORLDS: dict[str, World] = {
     name: replace(WORLDS[name], **(_ELSEWHERE | changes)) for name, changes in _REPORTED.items()
+}
+JUDGE_REPORT_WORLDS: dict[str, World] = {
+    name: replace(JUDGE_WORLDS[name], **(_ELSEWHERE | changes)) for name, changes in _JUDGE_REPORTED.items()
 }

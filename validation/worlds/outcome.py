@@ -9,12 +9,11 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit
 
-from validation.worlds.base import Constants, Floats, Outcome, Responses, Sessions, World
+from validation.worlds.base import Bools, Constants, Floats, Outcome, Responses, Sessions, World
 
 
-def draw_outcome(world: World, c: Constants, s: Sessions, rng: np.random.Generator) -> Outcome:
-    """Which sessions end in an upload, and what it is like."""
-    upload_US = rng.random(s.base_US.shape) < world.upload_probability(c.intercept, s)
+def draw_outcome(world: World, c: Constants, s: Sessions, upload_US: Bools, rng: np.random.Generator) -> Outcome:
+    """What the uploads are like that sessions end in."""
     row_N, session_N = np.nonzero(upload_US)
     mediator_NL = s.mediator_USL[row_N, session_N]
     weight_NL = s.decay_USL[row_N, session_N] * np.exp(2 * (mediator_NL - mediator_NL.max(1, keepdims=True)))

@@ -18,7 +18,6 @@ def draw_sessions(
     world: World, c: Constants, users: int, rng: np.random.Generator, catalogue: Catalogue | None = None
 ) -> Sessions:
     """`users` fresh users with all their sessions; profiles are rows of the catalogue where there is one."""
-    shape = (users, world.sessions, world.touches)
     profile_row_U = np.zeros(users, np.int64)
     if catalogue:
         profile_row_U = rng.integers(0, len(catalogue.x_RP), users)
@@ -29,8 +28,7 @@ def draw_sessions(
     item_USL, randomised_USL = _draw_exposures(world, c, x_UP, w_U, rng)
     cluster_USL = c.cluster_I[item_USL]
     gap_hours_USL = _draw_gap_hours(world, users, rng)
-    mean_UK = c.beta_K * np.exp(x_UP @ c.G_KP.T)
-    mean_USL = np.take_along_axis(mean_UK, cluster_USL.reshape(users, -1), 1).reshape(shape)
+    mean_USL = mediator_mean(c, x_UP, cluster_USL)
     mediator_USL = world.draw_mediator(mean_USL, rng)
     present_USL = _draw_present(world, users, rng)
     decay_USL = np.where(present_USL, np.exp(-gap_hours_USL / world.decay_hours), 0.0)
@@ -51,6 +49,13 @@ def draw_sessions(
     )
 
 
+def mediator_mean(c: Constants, x_UP: Floats, cluster_USL: Ints) -> Floats:
+    """β_k exp(x·G_k) of every touch. [U, S, L]."""
+    mean_UK = c.beta_K * np.exp(x_UP @ c.G_KP.T)
+    mean_UN = np.take_along_axis(mean_UK, cluster_USL.reshape(len(x_UP), -1), 1)
+    return np.asarray(mean_UN.reshape(cluster_USL.shape))
+
+
 def _draw_exposures(
     world: World, c: Constants, x_UP: Floats, w_U: Floats, rng: np.random.Generator
 ) -> tuple[Ints, Bools]:
@@ -60,13 +65,18 @@ def _draw_exposures(
     randomised_USL = rng.random(shape) < world.randomised_share
     item_USL = rng.integers(0, world.items, shape)
     for s in range(world.sessions):
-        taste_UK = x_UP @ c.A_KP.T + world.affinity * w_U[:, None] * c.kappa_SK[s]
-        chosen_UL = _choose(c.cluster_I, c.popularity_SI[s], taste_UK, cluster_draw_USL[:, s], item_draw_USL[:, s])
+        taste_UK = taste(world, c, s, x_UP, w_U)
+        chosen_UL = choose(c.cluster_I, c.popularity_SI[s], taste_UK, cluster_draw_USL[:, s], item_draw_USL[:, s])
         item_USL[:, s] = np.where(randomised_USL[:, s], item_USL[:, s], chosen_UL)
     return item_USL, randomised_USL
 
 
-def _choose(cluster_I: Ints, popularity_I: Floats, taste_UK: Floats, cluster_UL: Floats, item_UL: Floats) -> Ints:
+def taste(world: World, c: Constants, session: int, x_UP: Floats, w_U: Floats) -> Floats:
+    """taste_UK: what profile and hidden intent make of each cluster in this session."""
+    return np.asarray(x_UP @ c.A_KP.T + world.affinity * w_U[:, None] * c.kappa_SK[session])
+
+
+def choose(cluster_I: Ints, popularity_I: Floats, taste_UK: Floats, cluster_UL: Floats, item_UL: Floats) -> Ints:
     """Invert the two cumulative distributions at the uniform numbers `cluster_UL` and `item_UL`."""
     clusters = taste_UK.shape[1]
     mass_I = np.exp(popularity_I)

@@ -62,7 +62,8 @@ def _simulate_users(
     world: World, c: Constants, user_U: Ints, rng: np.random.Generator, catalogue: Catalogue | None
 ) -> dict[str, pa.Table]:
     sessions = draw_sessions(world, c, len(user_U), rng, catalogue)
-    outcome = draw_outcome(world, c, sessions, rng)
+    sessions, upload_US = world.decide_uploads(c, sessions, rng)
+    outcome = draw_outcome(world, c, sessions, upload_US, rng)
     responses = draw_responses(world, c, sessions, outcome, rng)
     end_US, ts_USL = session_times(world, sessions, rng)
     return {

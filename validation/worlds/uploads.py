@@ -44,6 +44,9 @@ def _draw_background(
     """(row, time) of uploads that no session inspired: they follow W, and the past ones are the negative control."""
     rho = world.background_confounding
     log_rate_U = rho * s.w_U - rho**2 / 2 + s.x_UP @ c.delta_history_P
+    if world.control_noise:
+        noise = world.control_noise
+        log_rate_U = log_rate_U + noise * rng.standard_normal(len(log_rate_U)) - noise**2 / 2
     count_U = rng.poisson(world.background_rate * world.days / 30 * np.exp(log_rate_U))
     row_B = np.repeat(np.arange(len(count_U)), count_U)
     ts_B = EPOCH_US + (rng.uniform(0, world.days, len(row_B)) * DAY_US).astype(np.int64)
