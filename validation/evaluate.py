@@ -18,13 +18,14 @@ import numpy as np
 
 from features.errors import ConfigError
 from features.files import read_json, sha256_file, write_json
-from validation.auuc import Area, area_of, area_per_bucket, gain_curve, luck_area, normalised, oracle_area, positions
+from validation.auuc import Area, area_of, area_per_bucket, gain_curve, normalised, oracle_area, positions
 from validation.buckets import Buckets, make_buckets, profile_basis
 from validation.falsification import FalsificationConfig, Finding, run_battery
 from validation.gate import Blocking, Decision, GateConfig, Key, decide, to_record
 from validation.identification import Statement, identify
 from validation.judge_arrays import SHARDS, Exposure, JudgeArrays, exposure_of, ranking_scores
 from validation.judge_data import load_judge
+from validation.keys import seat
 from validation.observational import credit_tables, upload_metrics
 from validation.shards import Floats, Replicates, draw_replicates
 from validation.truth import load_truth, top_efficiency, truth_metrics
@@ -214,29 +215,12 @@ def measure(data: JudgeArrays, config: JudgeConfig) -> Measured:
 def gate_keys(measured: Measured, scores: dict[str, Floats]) -> list[Key]:
     """Challenger ('candidate') against champion, or last touch where there is none, under OBS and FD."""
     rival = scores["champion"] if "champion" in scores else scores["last_touch"]
-    return [_key(uplift, scores["candidate"], rival, measured) for uplift in measured.judges if uplift.judge in KEYS]
-
-
-def _key(uplift: Uplift, challenger_BK: Floats, rival_BK: Floats, measured: Measured) -> Key:
-    exposure, boot = measured.exposure, measured.replicates.boot
-    area = area_of(uplift, challenger_BK, exposure, measured.replicates)
-    rival_RB = area_per_bucket(uplift.u_RBK, positions(rival_BK, exposure.w_BK), exposure.w_BK)
-    own_RB = area_per_bucket(uplift.u_RBK, positions(challenger_BK, exposure.w_BK), exposure.w_BK)
-    delta_RB = (own_RB - rival_RB) * exposure.pi_B
-    return Key(
-        judge=uplift.judge,
-        usable=uplift.usable,
-        note=uplift.note,
-        delta=float(delta_RB[0].sum()),
-        se=float(delta_RB[boot].sum(axis=1).std(ddof=1)),
-        delta_b=tuple(delta_RB[0].tolist()),
-        se_b=tuple(delta_RB[boot].std(axis=0, ddof=1).tolist()),
-        share_b=tuple(exposure.pi_B.tolist()),
-        area=area.area,
-        area_se=area.se,
-        oracle=area.oracle,
-        luck=luck_area(uplift.sample, exposure, seed=measured.seed),
-    )
+    judges = [
+        seat(uplift, measured.exposure, measured.replicates, seed=measured.seed)
+        for uplift in measured.judges
+        if uplift.judge in KEYS
+    ]
+    return [judge.key(judge.areas(scores["candidate"]), judge.areas(rival)) for judge in judges]
 
 
 def _truth_judge(measured: Measured, truth_T: Floats | None) -> list[Uplift]:

@@ -46,13 +46,13 @@ class TouchKeys:
 class Diagnostics:
     """The candidate's own view of the judge's touches; None where the model has no such part."""
 
-    u_T: Floats | None
+    u_T: Floats | None = None
     """Response index of the touch."""
-    m_T: Floats | None
+    m_T: Floats | None = None
     """Mediator prior of the touch's content."""
-    residual_J: Floats | None
+    residual_J: Floats | None = None
     """Mediator residual of the journey."""
-    p_obs_J: Floats | None
+    p_obs_J: Floats | None = None
     """P(Y | T, x) as observed."""
 
 
@@ -74,9 +74,9 @@ def shard_of(user_J: Ints) -> Ints:
 
 
 def load_judge(
-    *, journeys_dir: Path, data_dir: Path, credits_dir: Path, min_treated: int, max_clusters: int
+    *, journeys_dir: Path, data_dir: Path, credits_dir: Path | None, min_treated: int, max_clusters: int
 ) -> JudgeSplit:
-    """Read the judge split; rare clusters merge by `clusters_to_keep`.
+    """Read the judge split; rare clusters merge by `clusters_to_keep`. Without credits there are no rankings.
 
     Raises ConfigError where there are no judge journeys, AlmMtaError where credits do not match the journeys.
     """
@@ -91,10 +91,11 @@ def load_judge(
         touches = _touches(connection, journeys_dir, journeys, schema["responses"])
         journey_T = np.repeat(np.arange(len(journeys)), journeys["length"].to_numpy())
         keys = _keys(journeys, journey_T, touches)
-        delta_T = {
-            name: _aligned(connection, path, "delta", keys, name) for name, path in ranking_files(credits_dir).items()
-        }
-        diagnostics = _diagnostics(connection, credits_dir, journeys, journey_T)
+        files = {} if credits_dir is None else ranking_files(credits_dir)
+        delta_T = {name: _aligned(connection, path, "delta", keys, name) for name, path in files.items()}
+        diagnostics = (
+            Diagnostics() if credits_dir is None else _diagnostics(connection, credits_dir, journeys, journey_T)
+        )
         post = connection.read_parquet(str(journeys_dir / "judge.parquet")).df()
     logger.info("judge split: %d journeys, %d touches", len(journeys), len(journey_T))
     cluster_K, column_T = _columns(touches["cluster_id"], journey_T, min_treated, max_clusters)

@@ -61,7 +61,7 @@ def uplift_obs(
     """Measure u_bk; no key without post-horizon counts or where n is irrelevant to them."""
     if data.n_J.var() == 0 or data.post_JK is None or data.post_JK.sum() == 0:
         missing = "no uploads before the window" if data.n_J.var() == 0 else "no touches after the horizon"
-        return _without_control(data, buckets, exposure, replicates, basis_JF, f"{missing}: hidden intent unadjusted")
+        return unadjusted(data, buckets, exposure, replicates, basis_JF, f"{missing}: hidden intent unadjusted")
     fits = [fit_bucket(data, buckets.bucket_J == b, replicates, basis_JF) for b in range(buckets.count)]
     relevance, df = _wald_per_df([(fit.phi_RQ2[0, :, 1], fit.phi_influence_SQ2[:, :, 1]) for fit in fits])
     threshold = relevance_threshold(len(data.y_J), df)
@@ -175,9 +175,10 @@ def _uplift(fits: list[BucketFit], alpha_R: Floats, exposure: Exposure, *, usabl
     return Uplift(judge="OBS", u_RBK=shrink(r_RBK, v_BK) * scale_B1, usable=usable, note=note)
 
 
-def _without_control(
+def unadjusted(
     data: JudgeArrays, buckets: Buckets, exposure: Exposure, replicates: Replicates, basis_JF: Floats, note: str
 ) -> Obs:
+    """α = 0, plain multi-treatment DML: hidden intent goes where it goes, and OBS is no key; `note` says why."""
     fits = [fit_bucket(data, buckets.bucket_J == b, replicates, basis_JF) for b in range(buckets.count)]
     alpha_R = np.zeros(len(replicates.weight_RS))
     uplift = _uplift(fits, alpha_R, exposure, usable=False, note=note)

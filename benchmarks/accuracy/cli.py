@@ -133,9 +133,9 @@ def _compute(
 
     from rich.console import Console
 
-    from benchmarks.accuracy.progress import progress
     from benchmarks.accuracy.runner import Workplace, run_tasks
     from benchmarks.accuracy.unit import ORACLE, open_tasks
+    from benchmarks.progress import progress
     from pipelines.workdir import only_run_in
 
     scratch, log = options.work / "scratch", options.work / "log.txt"

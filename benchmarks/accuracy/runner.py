@@ -7,20 +7,14 @@ writes each one's record as it comes. What workers and libraries print goes to a
 from __future__ import annotations
 
 import math
-import multiprocessing
-import os
 import pkgutil
 import random
 import resource
 import tempfile
-import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import connection
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +24,9 @@ from benchmarks.accuracy.dataset import DataSet, prepare
 from benchmarks.accuracy.metrics import measure
 from benchmarks.accuracy.unit import ORACLE, Record, Records, Task, Unit
 from benchmarks.methods.interface import Method, Scores
+from benchmarks.pool import run_pool
 from features.errors import AlmMtaError
 from features.settings import one_line
-
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-POLL_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,28 +47,10 @@ def run_tasks(tasks: Sequence[Task], place: Workplace, jobs: int, tell: Callable
     Raises AlmMtaError where a worker dies.
     """
     paths = [place.records.path(task.unit, method) for task in tasks for method in task.methods]
-    spawn = multiprocessing.get_context("spawn")
-    with (
-        _environment(ONE_THREAD),
-        ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_start_worker, initargs=(place.log,)) as pool,
-    ):
-        pending = {pool.submit(_run_task, task, place) for task in tasks}
-        try:
-            while pending:
-                done, pending = wait(pending, timeout=POLL_S)
-                tell(sum(path.is_file() for path in paths))
-                for future in done:
-                    future.result()
-        except BrokenProcessPool as error:
-            raise AlmMtaError(
-                f"a worker process died, of memory perhaps; what is done is kept, {place.log} may say more: run again "
-                "with fewer --jobs or --users, or leave out a method with --methods"
-            ) from error
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for worker in multiprocessing.active_children():
-                worker.terminate()
-            raise
+    run_pool(
+        partial(_run_task, place=place), tasks, jobs=jobs, log=place.log,
+        tell=lambda: tell(sum(path.is_file() for path in paths)),
+    )  # fmt: skip
 
 
 def _run_task(task: Task, place: Workplace) -> None:
@@ -153,34 +127,3 @@ def _failure(error: Exception) -> Record:
 def _cpu_seconds() -> float:
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
-
-
-def _start_worker(log: Path) -> None:
-    """One thread, output to the log, and no life after the parent's, however that ends."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for stream in (1, 2):
-        os.dup2(descriptor, stream)
-    torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """What spawned processes are born with: libraries read it when they are imported."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

@@ -18,10 +18,10 @@ from rich.console import Console
 from benchmarks.accuracy import runner
 from benchmarks.accuracy.cli import main
 from benchmarks.accuracy.dataset import DataSet, prepare
-from benchmarks.accuracy.progress import progress
 from benchmarks.accuracy.runner import Workplace, run_unit, score
 from benchmarks.accuracy.unit import FIRST_SEED, ORACLE, Records, Task, Unit, open_tasks
 from benchmarks.methods import METHODS
+from benchmarks.progress import progress
 from features.errors import AlmMtaError, ConfigError
 from validation.worlds import REPORT_WORLDS, WORLDS
 from validation.worlds.tables import DAY_US, EPOCH_US
