@@ -35,6 +35,7 @@ COMMANDS = {
     "sweep": Command(module="pipelines.cli_stages", summary="search model and training settings"),
     "attribute": Command(module="pipelines.cli_stages", summary="write the credits of a model"),
     "evaluate": Command(module="pipelines.cli_stages", summary="judge credits and decide"),
+    "gate": Command(module="pipelines.cli_gate", summary="decide again on a stored evaluation"),
     "compile": Command(module="pipelines.cli_pipeline", summary="write the Kubeflow pipeline as YAML"),
     "submit": Command(module="pipelines.cli_pipeline", summary="start one run on a Kubeflow server"),
     "schedule": Command(module="pipelines.cli_pipeline", summary="retrain on a cluster by a cron expression"),

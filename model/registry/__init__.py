@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
-from model.registry.client import Champion, Version, champion, champion_version, promote, record, register
+from model.registry.client import (
+    Champion,
+    Version,
+    champion,
+    champion_version,
+    evaluation_of,
+    promote,
+    record,
+    register,
+)
 
-__all__ = ["Champion", "Version", "champion", "champion_version", "promote", "record", "register"]
+__all__ = ["Champion", "Version", "champion", "champion_version", "evaluation_of", "promote", "record", "register"]

@@ -132,6 +132,15 @@ def record(settings: RegistryConfig, bundle: Path, evaluation: Path, parameters:
     return run_id
 
 
+def evaluation_of(settings: RegistryConfig, run_id: str, folder: Path) -> Path:
+    """The folder of evaluation.json that `record` kept with a run, downloaded into `folder`."""
+    with _client(settings) as client:
+        try:
+            return Path(client.download_artifacts(run_id, "evaluation", str(folder)))
+        except (MlflowException, OSError) as error:
+            raise RegistryError(f"run {run_id}: no evaluation can be read from the server ({error})") from error
+
+
 def register(settings: RegistryConfig, bundle: Path, evaluation: Path) -> Version:
     """The bundle's version under the alias challenger; made now unless this very bundle has one."""
     manifest = verify_bundle(bundle)
