@@ -4,6 +4,9 @@
 w_bk = exposure share, s_bk = mid-rank position under the ranking (cumulative w before k plus w_bk / 2; ties share one
 position), π_b = the bucket's share of touches. A is linear in u and blind to u's level, which is not identified.
 A_oracle is cross-fitted: one half of the users ranks, the other scores (in one sample it would be some 15% too large).
+A_b is also the area between the bucket's Qini curve and the random ranking's. A cluster without exposure has w = 0 and
+moves nothing, a bucket without touches has A_b = 0; where a cell's effect cannot be measured (every journey touched the
+cluster, or none did), its judge says which u_bk it gives, 0 in uplift_raw.py.
 Reference: Gutierrez & Gérardy (2017), "Causal inference and uplift modelling: a review", for uplift curves.
 
 Shapes: R replicates, B buckets, K clusters.
@@ -42,6 +45,15 @@ class Area:
 def normalised(area: float, oracle: float) -> float | None:
     """½ + ½ area/oracle; None for an oracle that is not positive."""
     return 0.5 + 0.5 * area / oracle if oracle > 0 else None
+
+
+def level_normalised(area: float, level: float) -> float | None:
+    """½ sign g + area/|g|, causalml's normalisation by the level g = Σ_b π_b Σ_k w_bk u_bk; None where g = 0.
+
+    For comparison only: logs that were not randomised do not identify g. `uplift_curves.auuc_score` of rows is this,
+    as n → ∞, where every cluster has the same share of treated.
+    """
+    return float(np.sign(level)) / 2 + area / abs(level) if level else None
 
 
 def positions(score_BK: Floats, w_BK: Floats) -> Floats:

@@ -10,6 +10,7 @@ from validation.auuc import (
     area_per_bucket,
     cross_fitted_oracle,
     gain_curve,
+    level_normalised,
     luck_area,
     normalised,
     oracle_area,
@@ -105,3 +106,20 @@ def test_luck_is_what_one_random_order_in_twenty_exceeds() -> None:
     replicates = draw_replicates(50, 29, half_pairs=1, seed=0)
     areas = [area_of(uplift, np.broadcast_to(rng.random(12), (2, 12)), exposure, replicates).area for _ in range(1_000)]
     assert np.mean(np.array(areas) > luck) == pytest.approx(0.05, abs=0.025)
+
+
+def test_a_cluster_without_exposure_moves_nothing_and_an_empty_bucket_has_no_area() -> None:
+    score_BK = np.array([[2.0, 3.0, 1.0]])
+    area = area_per_bucket(U_BK, positions(score_BK, W_BK), W_BK)
+    w_BK = np.insert(W_BK, 1, 0.0, axis=1)
+    more_u_BK, more_score_BK = np.insert(U_BK, 1, 99.0, axis=1), np.insert(score_BK, 1, 2.5, axis=1)
+    np.testing.assert_allclose(area_per_bucket(more_u_BK, positions(more_score_BK, w_BK), w_BK), area)
+    none_BK = np.zeros_like(W_BK)
+    np.testing.assert_array_equal(area_per_bucket(U_BK, positions(score_BK, none_BK), none_BK), [0.0])
+
+
+def test_level_normalised_is_causalmls_and_depends_on_the_level() -> None:
+    """A = .205 at g = Σ w u = .2·3 + .5·1 + .3·2 = 1.7: ½ + .205/1.7; u − 2 has the same area at g = −.3."""
+    assert level_normalised(0.205, 1.7) == pytest.approx(0.5 + 0.205 / 1.7)
+    assert level_normalised(0.205, -0.3) == pytest.approx(-0.5 + 0.205 / 0.3)
+    assert level_normalised(0.205, 0.0) is None
