@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -88,6 +89,33 @@ def test_a_world_with_effects_ends_in_a_champion_that_serves(approved: tuple[Pat
     assert (workdir / "models" / model["sha256"] / "score.onnx").exists()
     assert "KFP Executor" not in ran.screen
     assert set(ran.result["timings"]) > {"train", "evaluate", "total"}
+
+
+def test_everywhere_the_same_numbers(approved: tuple[Path, Ran]) -> None:
+    """result.json, the Kubeflow metrics, MLflow, the stored evaluation and the report tell one story."""
+    from mlflow import MlflowClient
+
+    from validation.formats import number
+
+    workdir, ran = approved
+    metrics, (step,) = ran.result["metrics"], list(workdir.glob("runs/*/steps/*/evaluate"))
+    assert len(metrics) > 20
+    assert json.loads((step / "metrics").read_text()) == metrics
+    (run,) = MlflowClient(f"sqlite:///{workdir / 'mlflow.db'}").search_runs(["1"], "tags.verdict = 'approved'")
+    assert {name: run.data.metrics[name] for name in metrics} == metrics
+    assert json.loads((step / "evaluation" / "evaluation.json").read_text())["metrics"] == metrics
+    page = Path(ran.result["report"]).read_text()
+    shown = dict(re.findall(r'<code>(\w+)</code></th><td class="n">([^<]*)</td>', page))
+    assert {name: shown[name] for name in metrics} == {name: number(value, 4) for name, value in metrics.items()}
+
+
+def test_credits_carry_the_decision(approved: tuple[Path, Ran]) -> None:
+    """Beside the Parquet files, where no reader of them stumbles over it."""
+    _, ran = approved
+    folder = Path(ran.result["attributions"])
+    decision = json.loads((folder / "_decision.json").read_text())
+    assert (decision["verdict"], decision["violations"]) == ("approved", [])
+    assert "delta" in pq.read_table(folder).column_names
 
 
 def test_the_same_run_again_is_unchanged_bit_for_bit(approved: tuple[Path, Ran], logs: Path) -> None:
