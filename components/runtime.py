@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from features import errors
 from features.errors import AlmMtaError, ConfigError, TrainingFailed
+from features.process import FOLLOW_PARENT
 
 if TYPE_CHECKING:
     from features.reader import Logs
@@ -51,12 +52,18 @@ def run_module(module: str, *arguments: str) -> None:
     """Run `python -m module arguments` as a process group of its own, passing its lines on.
 
     A trainer of several processes re-executes its own program, which must not be the component.
-    Where it fails, raises the error that its last line names (`[ERROR logger] Type: text`), else TrainingFailed.
+    It ends with this process, even where that is killed (features/process.py). Where it fails, raises the error that
+    its last line names (`[ERROR logger] Type: text`), else TrainingFailed.
     """
     command = [sys.executable, "-m", module, *arguments]
     last = ""
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {FOLLOW_PARENT: "1"},
     ) as process:
         _children.add(process.pid)
         try:

@@ -23,6 +23,7 @@ from tenacity import before_sleep_log, retry, stop_after_attempt, wait_fixed
 
 from features.errors import AlmMtaError, ConfigError, TrainingFailed
 from features.files import atomic_file, write_json
+from features.process import end_with_parent
 from features.settings import load_section
 from model.data import load_journeys
 from model.settings import ModelConfig, SweepConfig, TrainConfig
@@ -182,6 +183,7 @@ def main() -> int:
     parser.add_argument("--config", type=Path, required=True, help="YAML with sections sweep, model and train")
     parser.add_argument("--out", type=Path, required=True, help="receives trials.json and best.yaml")
     arguments = parser.parse_args()
+    end_with_parent()
     logging.basicConfig(level=logging.INFO, format="[%(levelname)s %(name)s] %(message)s", stream=sys.stdout)
     text = arguments.config.read_text()
     try:

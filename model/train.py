@@ -26,6 +26,7 @@ from torch import Tensor
 
 from features.errors import AlmMtaError, TrainingFailed
 from features.files import atomic_dir, read_json, sha256_file, write_json
+from features.process import end_with_parent
 from features.settings import load_section
 from model.bank import build_bank
 from model.baselines.naive import NaiveModel
@@ -261,6 +262,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="the model bundle")
     parser.add_argument("--baselines-out", type=Path, help="weights of the naive baseline")
     arguments = parser.parse_args()
+    end_with_parent()
     logging.basicConfig(level=logging.INFO, format="[%(levelname)s %(name)s] %(message)s", stream=sys.stdout)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     text = arguments.config.read_text()

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -41,6 +46,21 @@ def test_a_module_that_fails_names_its_error(capfd: pytest.CaptureFixture[str]) 
     assert "[ERROR __main__] TrainingFailed" in capfd.readouterr().out
     with pytest.raises(TrainingFailed, match=r"tests\.components\.failing.*RuntimeError: broke"):
         run_module("tests.components.failing", "untyped")
+
+
+def test_a_module_does_not_outlive_a_step_that_was_killed() -> None:
+    code = "from components.runtime import run_module; run_module('tests.components.lasting')"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as step:
+        assert step.stdout is not None
+        module = int(step.stdout.readline())
+        os.kill(module, 0)
+        step.kill()
+    for _ in range(100):
+        if not Path(f"/proc/{module}").exists():
+            return
+        time.sleep(0.05)
+    os.kill(module, signal.SIGKILL)
+    pytest.fail("the module lives on")
 
 
 def test_a_bundle_is_published_once_under_its_hash(tmp_path: Path) -> None:
