@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from validation.buckets import Buckets
+from validation.cell_sums import CellSums
 from validation.judge_arrays import JudgeArrays
 from validation.shards import Floats, Replicates, weighted_sums
 from validation.uplift import Uplift
@@ -21,7 +22,11 @@ _LEAST_PROPENSITY = 0.02
 
 def uplift_raw(data: JudgeArrays, buckets: Buckets, replicates: Replicates) -> Uplift:
     """Difference of upload rates, touched minus untouched."""
-    u_RBK = _difference(data, buckets, replicates, np.full(data.dose_JK.shape, 0.5))
+    sums = CellSums.zeros(shards=replicates.shards, buckets=buckets.count, clusters=len(data.cluster_K))
+    sums.add(
+        shard_J=data.shard_J, bucket_J=buckets.bucket_J, y_J=data.y_J, journey_T=data.journey_T, column_T=data.column_T
+    )
+    u_RBK = sums.uplift(replicates)
     return Uplift(judge="raw", u_RBK=u_RBK, usable=False, note="confounded by hidden intent: shown, never a key")
 
 
