@@ -25,7 +25,7 @@ from model.confounder import ConfounderBranch
 from model.denoise import Denoiser
 from model.link import Decay, SaturatingLink
 from model.losses import masked_variance
-from model.mediator import MediatorPrior
+from model.mediator import REFERENCE_QUANTILE, MediatorPrior, quantile
 from model.response_index import ResponseIndex
 from model.settings import ModelConfig
 
@@ -117,9 +117,9 @@ class FrontDoorModel(nn.Module):
         return self.member_effects(t, profile_BP).mean(0)
 
     def level_doubt(self, t: Treatment, profile_BP: Tensor) -> Tensor:
-        """What e_l would be more if the least inspiring content, not the reference, had no effect. [B, L]."""
-        least_BK = self.prior.over_catalogue(profile_BP).mean(0).amin(1)
-        gap_B1K = (self.prior.reference(profile_BP).mean(0) - least_BK)[:, None]
+        """What e_l would be more if effects began as far below the reference as the median item is above it. [B, L]."""
+        m_BIK = self.prior.over_catalogue(profile_BP).mean(0).sort(dim=1).values
+        gap_B1K = quantile(m_BIK, 0.5)[:, None] - quantile(m_BIK, REFERENCE_QUANTILE)[:, None]
         scale = self.get_buffer("kappa") * self.log_scale.exp()
         return torch.as_tensor(scale * (self.decay(t.gap_hours_BL) * gap_B1K).sum(-1) * t.mask_BL)
 

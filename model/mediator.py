@@ -53,12 +53,16 @@ class MediatorPrior(nn.Module):
         return torch.stack([member(cluster_BL, content_BLD, profile_BP) for member in self.members])
 
     def reference(self, profile_BP: Tensor) -> Tensor:
-        """ref(x) of every member. [B, P] -> [E, B, K]. A sorted pick, since ONNX cannot express torch.quantile."""
-        m_EBIK = self.over_catalogue(profile_BP).sort(dim=2).values
-        return m_EBIK[:, :, int(REFERENCE_QUANTILE * (m_EBIK.shape[2] - 1))]
+        """ref(x) of every member. [B, P] -> [E, B, K]."""
+        return quantile(self.over_catalogue(profile_BP).sort(dim=2).values, REFERENCE_QUANTILE)
 
     def over_catalogue(self, profile_BP: Tensor) -> Tensor:
         """m of the reference catalogue for each profile. [B, P] -> [E, B, I, K]."""
         cluster_1I = self.get_buffer("catalogue_cluster_I")[None]
         content_1ID = self.get_buffer("catalogue_content_ID")[None]
         return self.forward(cluster_1I, content_1ID, profile_BP)
+
+
+def quantile(sorted_IK: Tensor, q: float) -> Tensor:
+    """The item at quantile q of sorted values. [.., I, K] -> [.., K]. A pick: ONNX cannot express torch.quantile."""
+    return sorted_IK[..., int(q * (sorted_IK.shape[-2] - 1)), :]

@@ -64,13 +64,13 @@ def test_padding_has_no_error() -> None:
 
 
 @torch.no_grad()
-def test_the_least_inspiring_item_would_have_gained_by_the_doubt() -> None:
-    """e_l + doubt_l is the effect measured against the catalogue's minimum instead of its quantile."""
+def test_the_doubt_is_what_the_median_item_gains() -> None:
+    """The touch's effect less the doubt is its effect measured against the catalogue's median instead."""
     table = made_table()
     model, batch = made_model(table, members=1), table.batch(torch.arange(4))
     t, x_BP = batch.treatment, batch.profile_BP
     m_BLK = model.prior(t.cluster_BL, t.content_BLD, x_BP)[0]
-    least_B1K = model.prior.over_catalogue(x_BP)[0].amin(1, keepdim=True)
-    from_least_BL = (model.decay(t.gap_hours_BL) * (m_BLK - least_B1K)).sum(-1)
-    assert_close(model.effects(t, x_BP) + model.level_doubt(t, x_BP), from_least_BL)
+    median_B1K = model.prior.over_catalogue(x_BP)[0].median(1, keepdim=True).values
+    from_median_BL = (model.decay(t.gap_hours_BL) * (m_BLK - median_B1K)).sum(-1)
+    assert_close(model.effects(t, x_BP) - model.level_doubt(t, x_BP), from_median_BL)
     assert (model.level_doubt(t, x_BP) > 0).all()
