@@ -152,6 +152,7 @@ def test_epochs_differ_in_a_real_fit(prepared: Prepared, tmp_path: Path) -> None
     assert seen[0] != seen[1]
 
 
+@pytest.mark.slow
 def test_credits_find_the_truth(tmp_path: Path) -> None:
     """The default model on 2,000 users: the front door finds the known effects, the naive baseline does not."""
     simulate(WORLDS["logit"], 2_000, 5, tmp_path / "logs")
