@@ -32,6 +32,7 @@ from model.evidence import with_evidence
 from model.front_door import Bank, FrontDoorModel, marginal_game, removal_effects
 from model.interactions import StrongestPairs, strongest_pairs
 from model.shapley import shapley
+from model.snapshot import take_snapshot
 from model.uncertainty import credit_errors
 
 logger = logging.getLogger(__name__)
@@ -81,8 +82,10 @@ def attribute(
         if identified:
             _write_interactions(folder / "interactions", table, touches, bundle)
         champion, obstacle = _champion(champion_dir, table)
+        snapshots: dict[str, Any] = {}
         if champion is not None:
             champion_table = load_journeys(journeys_dir, data_dir, champion.schema)
+            snapshots = _snapshots(champion, champion_table)
             scorer = front_door_scorer(champion.model, champion.bank)
             _write_credits(folder / "champion", champion_table, touches, table.split("judge"), scorer, "champion")
         _write_baseline(folder / "baselines" / "last_touch", table, touches, lambda b: last_touch(b.treatment.mask_BL))
@@ -95,6 +98,7 @@ def attribute(
             "champion_incomparable": obstacle,
             "calibration": bundle.calibration,
             "leaky_responses": list(bundle.model.sizes.ignored),
+            "snapshots": snapshots,
         }
         write_json(folder / "summary.json", summary)
 
@@ -115,6 +119,12 @@ def _champion(folder: Path | None, table: JourneyTable) -> tuple[Bundle | None, 
         return champion, ""
     logger.warning("the champion %s and cannot score these journeys; it stands aside", obstacle)
     return None, obstacle
+
+
+def _snapshots(champion: Bundle, table: JourneyTable) -> dict[str, Any]:
+    """The inputs at the champion's training and these logs', in the same bins; nothing of a bundle without them."""
+    then = champion.snapshot
+    return {"champion": then, "logs": take_snapshot(table, then["edges"])} if then else {}
 
 
 def front_door_scorer(model: FrontDoorModel, bank: Bank, *, with_shapley: bool = True) -> Scorer:

@@ -5,11 +5,12 @@ weights.safetensors    networks and their buffers          bank.safetensors     
 config.yaml            sizes and settings                  history.json           loss curves, source of the scale
 score.onnx             journeys -> Δ, P(do T), P(do ∅)      golden.safetensors     inputs with the outputs to expect
 catalogue.safetensors  known items and their content
+snapshot.json          what the inputs looked like at training (model/snapshot.py); older bundles lack it
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ class Bundle:
     calibration: dict[str, Any]
     """`Calibration` of the scale, as a mapping."""
     sha256: str
+    snapshot: dict[str, Any] = field(default_factory=dict)
+    """Histograms of the inputs at training; empty where the bundle has none."""
 
 
 def bundle_sha256(folder: Path) -> str:
@@ -59,6 +62,7 @@ def save_bundle(
     catalogue: Catalogue,
     history: list[dict[str, float]],
     calibration: dict[str, Any],
+    snapshot: dict[str, Any] | None = None,
 ) -> str:
     """Write the bundle as a whole; returns its SHA-256. Equal weights and data give equal bytes."""
     model = model.cpu().eval()
@@ -73,6 +77,8 @@ def save_bundle(
         }
         (folder / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=True))
         write_json(folder / "history.json", {"epochs": history, "calibration": calibration})
+        if snapshot is not None:
+            write_json(folder / "snapshot.json", snapshot)
         export_score_graph(model, bank, folder / "score.onnx")
         save_file(golden_rows(model, bank), folder / "golden.safetensors")
         hashes = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
@@ -105,6 +111,7 @@ def load_bundle(folder: Path) -> Bundle:
         schema=manifest["schema"],
         calibration=read_json(folder / "history.json")["calibration"],
         sha256=bundle_sha256(folder),
+        snapshot=read_json(folder / "snapshot.json") if "snapshot.json" in manifest["files"] else {},
     )
 
 

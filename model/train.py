@@ -39,6 +39,7 @@ from model.front_door import CATALOGUE_ITEMS, Bank, FrontDoorModel
 from model.leakage import leak_excess
 from model.module import FrontDoorModule, NaiveModule, OutcomeModule, plan_schedule
 from model.settings import ModelConfig, TrainConfig
+from model.snapshot import take_snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ def train(
     if _is_main_process():
         digest = save_bundle(
             out, model=fitted.model, bank=fitted.bank, schema=table.schema, catalogue=table.catalogue,
-            history=fitted.history, calibration=asdict(fitted.calibration),
+            history=fitted.history, calibration=asdict(fitted.calibration), snapshot=take_snapshot(table),
         )  # fmt: skip
         logger.info("bundle %s, selection outcome loss %.4f", digest[:12], loss)
         if fits_naive and baselines_out is not None:

@@ -1,7 +1,7 @@
 """A small confounded world as arrays, for the judge's own tests: no files, one journey a user.
 
 exposure ∝ exp(x·A_k + λ W κ_k), corr(κ, β) = affinity_corr;  logit y = b + γ Σ d m + ρ W + x·δ;
-n ~ Poisson(exp(.7 W + x·δₙ));  post-horizon touches from the same exposure;  responses are noisy m.
+n ~ Poisson(exp(.7 W + x·δₙ));  post-horizon touches from the same exposure;  responses are noisy m + (ω + ω_k) W.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from validation.judge_arrays import DECAY_HOURS, SHARDS, JudgeArrays
+from validation.judge_arrays import DECAY_HOURS, SHARDS, JudgeArrays, LaterTouches
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConfoundedWorld:
     data: JudgeArrays
     truth_T: np.ndarray
+    w_J: np.ndarray
 
 
 def confounded_world(
@@ -31,7 +32,10 @@ def confounded_world(
     clusters: int = 40,
     touches: int = 12,
     profiles: int = 3,
+    contamination: float = 0.0,
+    cluster_contamination: float = 0.0,
 ) -> ConfoundedWorld:
+    """`contamination` is ω, `cluster_contamination` the spread of ω_k over clusters."""
     rng = np.random.default_rng(seed)
     J, K, L, P = journeys, clusters, touches, profiles
     beta_K = rng.exponential(0.15, K)
@@ -65,9 +69,18 @@ def confounded_world(
         )
         for z, weight in zip(node_Q, weight_Q, strict=True)
     )
-    watch_JL = 1.5 * m_JL + 0.5 * rng.standard_normal((J, L))
-    liked_JL = (rng.random((J, L)) < expit(-2 + 2 * m_JL)).astype(float)
-    response_TR = np.stack([watch_JL.ravel(), liked_JL.ravel()], axis=1)
+    loading_K = contamination + cluster_contamination * np.random.default_rng([seed, 1]).standard_normal(K)
+
+    def respond(m: np.ndarray, cluster: np.ndarray, draws: np.random.Generator) -> np.ndarray:
+        watch = 1.5 * m + loading_K[cluster] * w_J[:, None] + 0.5 * draws.standard_normal(m.shape)
+        liked = (draws.random(m.shape) < expit(-2 + 2 * m)).astype(float)
+        both_TR = np.stack([watch.ravel(), liked.ravel()], axis=1)
+        return both_TR - both_TR.mean(axis=0)
+
+    response_TR = respond(m_JL, cluster_JL, rng)
+    later = np.random.default_rng([seed, 2])
+    later_m_JL = np.take_along_axis(beta_K * np.exp(x_JP @ G_PK), post_JL, axis=1)
+    later_m_JL = later_m_JL + 0.35 * later.standard_normal(post_JL.shape)
     journey_T, column_T = np.repeat(np.arange(J), L), cluster_JL.ravel()
     data = JudgeArrays(
         shard_J=rng.integers(0, SHARDS, J),
@@ -83,6 +96,12 @@ def confounded_world(
         journey_T=journey_T,
         column_T=column_T,
         decay_T=decay_JL.ravel(),
-        response_TR=response_TR - response_TR.mean(axis=0),
+        response_TR=response_TR,
+        response_names=("watch_ratio", "liked"),
+        later=LaterTouches(
+            journey_N=np.repeat(np.arange(J), 10),
+            column_N=post_JL.ravel(),
+            response_NR=respond(later_m_JL, post_JL, later),
+        ),
     )
-    return ConfoundedWorld(data=data, truth_T=truth_JL.ravel())
+    return ConfoundedWorld(data=data, truth_T=truth_JL.ravel(), w_J=w_J)

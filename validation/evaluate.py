@@ -1,7 +1,8 @@
 """Evaluate: journeys + features + credits -> evaluation.json, decision.json and report.html.
 
-The judge's chain, in order: load the judge's users; buckets; four measurements of uplift per bucket and cluster (FD and
-OBS are keys, raw and IPW are shown); areas of every ranking; identification and falsification; the gate.
+The judge's chain, in order: load the judge's users; buckets; measurements of uplift per bucket and cluster (FD and OBS
+are keys, randomised exposures an audit, raw and IPW are shown); areas of every ranking; identification, falsification
+and sensitivity; the gate.
 """
 
 from __future__ import annotations
@@ -20,18 +21,20 @@ from features.errors import ConfigError
 from features.files import read_json, sha256_file, write_json
 from validation.auuc import Area, area_of, area_per_bucket, gain_curve, normalised, oracle_area, positions
 from validation.buckets import Buckets, make_buckets, profile_basis
-from validation.falsification import FalsificationConfig, Finding, run_battery
+from validation.falsification import FalsificationConfig, Finding, calibration_curve, randomised_audit, run_battery
 from validation.gate import Blocking, Decision, GateConfig, Key, decide, to_record
 from validation.identification import Statement, identify
 from validation.judge_arrays import SHARDS, Exposure, JudgeArrays, exposure_of, ranking_scores
-from validation.judge_data import load_judge
+from validation.judge_data import JudgeSplit, load_judge
 from validation.keys import seat
 from validation.observational import credit_tables, upload_metrics
+from validation.sensitivity import sensitivity
 from validation.shards import Floats, Replicates, draw_replicates
 from validation.truth import load_truth, top_efficiency, truth_metrics
 from validation.uplift import Uplift
 from validation.uplift_fd import uplift_fd
 from validation.uplift_obs import Obs, uplift_obs
+from validation.uplift_randomised import uplift_randomised
 from validation.uplift_raw import uplift_ipw, uplift_raw
 
 logger = logging.getLogger(__name__)
@@ -115,23 +118,25 @@ def evaluate(
     schema = read_json(data_dir / "schema.json")
     measured = measure(split.arrays, config)
     logger.info("uplift measured in %d buckets (%.1f s)", measured.buckets.count, time.monotonic() - started)
-    findings = run_battery(
-        data=measured.data, basis_JF=measured.basis_JF, buckets=measured.buckets, exposure=measured.exposure,
-        replicates=measured.replicates, obs=measured.obs, fd=measured.fd, diagnostics=split.diagnostics,
-        config=config.falsification,
-    )  # fmt: skip
+    scores = ranking_scores(measured.data, measured.buckets)
+    champion = champion_name if "champion" in scores else None
+    keys = gate_keys(measured, scores)
+    findings = [
+        *_falsify(measured, split, config),
+        *_audit(measured, scores, keys, champion or "last touch"),
+    ]
     statements = identify(
         schema=schema, data=measured.data, buckets=measured.buckets, obs=measured.obs.uplift, fd=measured.fd
     )
     blocked = [*(item.blocks for item in statements), *(item.blocks for item in findings)]
-    blocking = [
-        finding for finding in [*blocked, _unscored_champion(credits_dir, champion_name)] if finding is not None
-    ]
-    scores = ranking_scores(measured.data, measured.buckets)
-    champion = champion_name if "champion" in scores else None
-    keys = gate_keys(measured, scores)
+    blocking = [finding for finding in [*blocked, _unscored_champion(split.summary, champion_name)] if finding]
     journeys = len(measured.data.y_J)
     decision = decide(keys, blocking=blocking, champion=champion, journeys=journeys, config=config.gate)
+    strengths = sensitivity(
+        data=measured.data, buckets=measured.buckets, exposure=measured.exposure, replicates=measured.replicates,
+        basis_JF=measured.basis_JF, judges=measured.judges, own_BK=scores["candidate"], rival_BK=_rival(scores),
+        rival=champion or "last touch",
+    )  # fmt: skip
 
     truth_T = load_truth(logs_root, split.keys)
     judges = measured.judges + _truth_judge(measured, truth_T)
@@ -158,6 +163,8 @@ def evaluate(
         "auuc": [row for (judge, name), area in areas.items() for row in _area_rows(judge, name, area)],
         "gate": _gate_section(keys, blocking, config.gate, decision, champion, journeys),
         "falsification": [_without_blocks(item) for item in findings],
+        "sensitivity": [asdict(item) for item in strengths],
+        "calibration": [] if p_obs_J is None else calibration_curve(p_obs_J, measured.data.y_J),
         "metrics": metrics,
         "clusters": clusters,
         "creators": creators,
@@ -178,9 +185,27 @@ def evaluate(
     return decision
 
 
-def _unscored_champion(credits_dir: Path, champion_name: str) -> Blocking | None:
+def _falsify(measured: Measured, split: JudgeSplit, config: JudgeConfig) -> list[Finding]:
+    """The battery on what was measured and on the candidate's own view of it."""
+    return run_battery(
+        data=measured.data, basis_JF=measured.basis_JF, buckets=measured.buckets, exposure=measured.exposure,
+        replicates=measured.replicates, obs=measured.obs, fd=measured.fd, diagnostics=split.diagnostics,
+        config=config.falsification, snapshots=split.summary.get("snapshots"), seed=config.seed,
+    )  # fmt: skip
+
+
+def _audit(measured: Measured, scores: dict[str, Floats], keys: list[Key], rival: str) -> list[Finding]:
+    """What randomised exposures say of the candidate, where there are any."""
+    return [
+        randomised_audit(_key(uplift, scores, measured), keys, rival)
+        for uplift in measured.judges
+        if uplift.judge == "randomised"
+    ]
+
+
+def _unscored_champion(summary: dict[str, Any], champion_name: str) -> Blocking | None:
     """A champion that cannot score these journeys is never replaced unseen."""
-    obstacle = (_optional(credits_dir / "summary.json") or {}).get("champion_incomparable")
+    obstacle = summary.get("champion_incomparable")
     if not obstacle:
         return None
     reason = (
@@ -191,7 +216,7 @@ def _unscored_champion(credits_dir: Path, champion_name: str) -> Blocking | None
 
 
 def measure(data: JudgeArrays, config: JudgeConfig) -> Measured:
-    """Buckets and the four measurements of uplift; pure, so that worlds can be judged without files."""
+    """Buckets and the measurements of uplift; pure, so that worlds can be judged without files."""
     basis_JF = profile_basis(data.x_JP)
     buckets = make_buckets(
         basis_JF=basis_JF, y_J=data.y_J, shard_J=data.shard_J, dose_JK=data.dose_JK, most=config.buckets,
@@ -199,6 +224,7 @@ def measure(data: JudgeArrays, config: JudgeConfig) -> Measured:
     )  # fmt: skip
     exposure = exposure_of(data, buckets)
     replicates = draw_replicates(SHARDS, config.replicates, half_pairs=config.half_pairs, seed=config.seed)
+    audit = uplift_randomised(data, buckets, exposure, replicates, basis_JF)
     return Measured(
         data=data,
         basis_JF=basis_JF,
@@ -207,20 +233,28 @@ def measure(data: JudgeArrays, config: JudgeConfig) -> Measured:
         replicates=replicates,
         obs=uplift_obs(data, buckets, exposure, replicates, basis_JF),
         fd=uplift_fd(data, buckets, exposure, replicates, basis_JF),
-        shown=(uplift_raw(data, buckets, replicates), uplift_ipw(data, buckets, replicates, basis_JF)),
+        shown=(
+            *([audit] if audit else []),
+            uplift_raw(data, buckets, replicates),
+            uplift_ipw(data, buckets, replicates, basis_JF),
+        ),
         seed=config.seed,
     )
 
 
 def gate_keys(measured: Measured, scores: dict[str, Floats]) -> list[Key]:
     """Challenger ('candidate') against champion, or last touch where there is none, under OBS and FD."""
-    rival = scores["champion"] if "champion" in scores else scores["last_touch"]
-    judges = [
-        seat(uplift, measured.exposure, measured.replicates, seed=measured.seed)
-        for uplift in measured.judges
-        if uplift.judge in KEYS
-    ]
-    return [judge.key(judge.areas(scores["candidate"]), judge.areas(rival)) for judge in judges]
+    return [_key(uplift, scores, measured) for uplift in measured.judges if uplift.judge in KEYS]
+
+
+def _key(uplift: Uplift, scores: dict[str, Floats], measured: Measured) -> Key:
+    judge = seat(uplift, measured.exposure, measured.replicates, seed=measured.seed)
+    return judge.key(judge.areas(scores["candidate"]), judge.areas(_rival(scores)))
+
+
+def _rival(scores: dict[str, Floats]) -> Floats:
+    """The champion's ranking; last touch stands in where there is none."""
+    return scores["champion"] if "champion" in scores else scores["last_touch"]
 
 
 def _truth_judge(measured: Measured, truth_T: Floats | None) -> list[Uplift]:

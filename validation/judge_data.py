@@ -9,7 +9,8 @@ Shapes: J journeys, T touches, K clusters, R responses.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from features.duck import quote, session
 from features.encoding import encode_profiles
 from features.errors import AlmMtaError, ConfigError
 from features.files import read_json
-from validation.buckets import RARE, clusters_to_keep
 from validation.judge_arrays import DECAY_HOURS, SHARDS, JudgeArrays
-from validation.shards import Floats, Ints, bin_sums
+from validation.judge_columns import cluster_columns, later_arrays, post_counts, response_numbers, sum_JK
+from validation.shards import Floats, Ints
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,10 @@ class Diagnostics:
     """Mediator residual of the journey."""
     p_obs_J: Floats | None = None
     """P(Y | T, x) as observed."""
+    overlap_ess_T: Floats | None = None
+    """Effective number of journeys that the touch's credit is an average over."""
+    abstained_T: Floats | None = None
+    """1 where the credit abstains."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +68,8 @@ class JudgeSplit:
     arrays: JudgeArrays
     keys: TouchKeys
     diagnostics: Diagnostics
+    summary: dict[str, Any] = field(default_factory=dict)
+    """credits/summary.json, empty without one."""
 
 
 def shard_of(user_J: Ints) -> Ints:
@@ -80,7 +87,7 @@ def load_judge(
 
     Raises ConfigError where there are no judge journeys, AlmMtaError where credits do not match the journeys.
     """
-    schema = read_json(data_dir / "schema.json")
+    schema, summary = read_json(data_dir / "schema.json"), _summary(credits_dir)
     with session(threads=1) as connection:
         journeys = _journeys(connection, data_dir)
         if journeys.empty:
@@ -88,19 +95,24 @@ def load_judge(
                 f"{data_dir / 'training_table.parquet'}: no journey of split 'judge'; the judge needs "
                 "users whose journeys end 8 days before the logs do"
             )  # fmt: skip
-        touches = _touches(connection, journeys_dir, journeys, schema["responses"])
+        measured = [*schema["responses"], *(["randomised"] if schema["has_randomised"] else [])]
+        touches = _touches(connection, journeys_dir, journeys, measured)
         journey_T = np.repeat(np.arange(len(journeys)), journeys["length"].to_numpy())
         keys = _keys(journeys, journey_T, touches)
         files = {} if credits_dir is None else ranking_files(credits_dir)
         delta_T = {name: _aligned(connection, path, "delta", keys, name) for name, path in files.items()}
         diagnostics = (
-            Diagnostics() if credits_dir is None else _diagnostics(connection, credits_dir, journeys, journey_T)
+            Diagnostics() if credits_dir is None else _diagnostics(connection, credits_dir, journeys, journey_T, keys)
         )
         post = connection.read_parquet(str(journeys_dir / "judge.parquet")).df()
+        later = _later_touches(connection, journeys_dir, schema["responses"])
     logger.info("judge split: %d journeys, %d touches", len(journeys), len(journey_T))
-    cluster_K, column_T = _columns(touches["cluster_id"], journey_T, min_treated, max_clusters)
+    cluster_K, column_T = cluster_columns(touches["cluster_id"], journey_T, min_treated, max_clusters)
     gap_hours_T = (keys.t_obs_T - keys.ts_T) / HOUR_US
     decay_T = np.exp(-gap_hours_T / DECAY_HOURS)
+    responses = response_numbers(touches, schema["responses"])
+    leaky = set(summary.get("leaky_responses", ()))
+    names = tuple(name for name in responses if name not in leaky)
     arrays = JudgeArrays(
         shard_J=shard_of(journeys["user_id"].to_numpy()),
         y_J=journeys["label"].to_numpy(dtype=np.float64),
@@ -108,15 +120,24 @@ def load_judge(
         covered_J=journeys["n_days_covered"].to_numpy(dtype=np.float64),
         x_JP=encode_profiles(journeys, schema["profile"]).astype(np.float64),
         cluster_K=cluster_K,
-        dose_JK=_sum_JK(journey_T, column_T, decay_T, len(journeys), len(cluster_K)),
-        post_JK=_post_counts(post, journeys["journey_id"].to_numpy(), cluster_K),
+        dose_JK=sum_JK(journey_T, column_T, decay_T, len(journeys), len(cluster_K)),
+        post_JK=post_counts(post, journeys["journey_id"].to_numpy(), cluster_K),
         journey_T=journey_T,
         column_T=column_T,
         decay_T=decay_T,
-        response_TR=_responses(touches, schema["responses"]),
+        response_TR=np.stack([responses[name] for name in names], axis=1) if names else None,
+        response_names=names,
+        ignored={name: responses[name] for name in responses if name in leaky},
+        later=later_arrays(later, journeys["journey_id"].to_numpy(), cluster_K, names),
+        randomised_T=touches["randomised"] == 1 if schema["has_randomised"] else None,
         delta_T=delta_T,
     )
-    return JudgeSplit(arrays=arrays, keys=keys, diagnostics=diagnostics)
+    return JudgeSplit(arrays=arrays, keys=keys, diagnostics=diagnostics, summary=summary)
+
+
+def _summary(credits_dir: Path | None) -> dict[str, Any]:
+    path = None if credits_dir is None else credits_dir / "summary.json"
+    return read_json(path) if path is not None and path.exists() else {}
 
 
 def ranking_files(credits_dir: Path) -> dict[str, Path]:
@@ -139,12 +160,11 @@ def _journeys(connection: DuckDBPyConnection, data_dir: Path) -> pd.DataFrame:
 
 
 def _touches(
-    connection: DuckDBPyConnection, journeys_dir: Path, journeys: pd.DataFrame, responses: list[str]
+    connection: DuckDBPyConnection, journeys_dir: Path, journeys: pd.DataFrame, measured: list[str]
 ) -> dict[str, NDArray[np.generic]]:
-    """Columns of the judge's touches, one row a (journey, position)."""
-    wanted = "".join(f", {quote(name)}::DOUBLE AS {quote(name)}" for name in responses)
+    """Columns of the judge's touches, one row a (journey, position); what was measured as numbers."""
     columns = connection.execute(
-        f"SELECT file_row_number AS position, item_id, cluster_id, epoch_us(ts::TIMESTAMP) AS ts{wanted} "
+        f"SELECT file_row_number AS position, item_id, cluster_id, epoch_us(ts::TIMESTAMP) AS ts{_numbers(measured)} "
         "FROM read_parquet($path, file_row_number = true) "
         "WHERE user_id IN (SELECT user_id FROM judge) ORDER BY position",
         {"path": str(journeys_dir / "touches.parquet")},
@@ -154,6 +174,28 @@ def _touches(
     position_T = np.arange(length_J.sum()) + np.repeat(journeys["offset"].to_numpy(dtype=np.int64) - first_J, length_J)
     row_T = np.searchsorted(_plain(columns.pop("position")), position_T)
     return {name: _plain(column)[row_T] for name, column in columns.items()}
+
+
+def _later_touches(
+    connection: DuckDBPyConnection, journeys_dir: Path, responses: list[str]
+) -> dict[str, NDArray[np.generic]]:
+    """Columns of the touches in the window after the horizon, one row a (judge journey, touch)."""
+    config = read_json(journeys_dir / "manifest.json")["config"]
+    columns = connection.execute(
+        f"SELECT j.journey_id, t.cluster_id{_numbers(responses)} FROM judge j JOIN read_parquet($path) t "
+        "ON j.user_id = t.user_id AND t.ts > j.t_obs + $horizon AND t.ts <= j.t_obs + $horizon + $post "
+        "ORDER BY j.journey_id, t.ts, t.item_id",
+        {
+            "path": str(journeys_dir / "touches.parquet"),
+            "horizon": timedelta(hours=config["horizon_hours"]),
+            "post": timedelta(days=config["post_days"]),
+        },
+    ).fetchnumpy()
+    return {name: _plain(column) for name, column in columns.items()}
+
+
+def _numbers(names: list[str]) -> str:
+    return "".join(f", {quote(name)}::DOUBLE AS {quote(name)}" for name in names)
 
 
 def _plain(column: Any) -> NDArray[np.generic]:
@@ -198,9 +240,9 @@ def _aligned(connection: DuckDBPyConnection, path: Path, column: str, keys: Touc
 
 
 def _diagnostics(
-    connection: DuckDBPyConnection, credits_dir: Path, journeys: pd.DataFrame, journey_T: Ints
+    connection: DuckDBPyConnection, credits_dir: Path, journeys: pd.DataFrame, journey_T: Ints, keys: TouchKeys
 ) -> Diagnostics:
-    folder = credits_dir / "diagnostics"
+    folder, credits = credits_dir / "diagnostics", ranking_files(credits_dir)["candidate"]
     id_J = journeys["journey_id"].to_numpy(dtype=np.int64)
     touches = _diagnostic_rows(connection, folder / "touches.parquet", "journey_id, position")
     by_journey = _diagnostic_rows(connection, folder / "journeys.parquet", "journey_id")
@@ -214,6 +256,8 @@ def _diagnostics(
         m_T=_finite(touches, "m"),
         residual_J=_finite(per_journey, "residual"),
         p_obs_J=_finite(per_journey, "p_obs"),
+        overlap_ess_T=_aligned(connection, credits, "overlap_ess", keys, "candidate"),
+        abstained_T=_aligned(connection, credits, "abstained", keys, "candidate"),
     )
 
 
@@ -232,49 +276,3 @@ def _finite(table: pd.DataFrame | None, column: str) -> Floats | None:
         return None
     values = table[column].to_numpy(dtype=np.float64, na_value=np.nan)
     return values if np.isfinite(values).all() else None
-
-
-def _columns(cluster_T: NDArray[np.generic], journey_T: Ints, min_treated: int, max_clusters: int) -> tuple[Ints, Ints]:
-    """Cluster ids of the columns, RARE last where clusters were merged, and each touch's column."""
-    distinct, index_T = np.unique(cluster_T.astype(np.int64), return_inverse=True)
-    pairs = np.unique(index_T * (journey_T[-1] + 1) + journey_T)
-    treated_K = np.bincount(pairs // (journey_T[-1] + 1), minlength=len(distinct))
-    kept = clusters_to_keep(treated_K, min_treated=min_treated, most=max_clusters)
-    column_of = np.full(len(distinct), len(kept))
-    column_of[kept] = np.arange(len(kept))
-    merged = len(kept) < len(distinct)
-    cluster_K = np.concatenate([distinct[kept], [RARE]]) if merged else distinct[kept]
-    return cluster_K, column_of[index_T]
-
-
-def _sum_JK(row_N: Ints, column_N: Ints, value_N: Floats, J: int, K: int) -> Floats:  # noqa: N802
-    return bin_sums(row_N * K + column_N, value_N, J * K).reshape(J, K)
-
-
-def _post_counts(post: pd.DataFrame, journey_id_J: Ints, cluster_K: Ints) -> Floats | None:
-    """Post-horizon touches per journey and column; clusters without a column count as RARE where there is one."""
-    if post.empty:
-        return None
-    order = np.argsort(journey_id_J, kind="stable")
-    id_N = post["journey_id"].to_numpy(dtype=np.int64)
-    place_N = np.minimum(np.searchsorted(journey_id_J[order], id_N), len(order) - 1)
-    row_N = order[place_N]
-    column_of = {int(cluster): column for column, cluster in enumerate(cluster_K)}
-    column_N = post["cluster_id"].map(column_of).fillna(column_of.get(RARE, -1)).to_numpy(dtype=np.int64)
-    ours = (journey_id_J[row_N] == id_N) & (column_N >= 0)
-    count_N = post["n_touches"].to_numpy(dtype=np.float64)
-    return _sum_JK(row_N[ours], column_N[ours], count_N[ours], len(journey_id_J), len(cluster_K))
-
-
-def _responses(touches: dict[str, NDArray[np.generic]], names: list[str]) -> Floats | None:
-    """Responses as centred numbers, [T, R]: half the logit of watch_ratio, flags as 0/1; a missing one is 0."""
-    columns = []
-    for name in names:
-        value_T = touches[name].astype(np.float64)
-        if name == "watch_ratio":
-            clipped_T = np.clip(value_T, 0.02, 0.98)
-            value_T = np.log(clipped_T / (1 - clipped_T)) / 2
-        present_T = np.isfinite(value_T)
-        if present_T.any() and value_T[present_T].std() > 1e-9:
-            columns.append(np.where(present_T, value_T - value_T[present_T].mean(), 0.0))
-    return np.stack(columns, axis=1) if columns else None

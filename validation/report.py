@@ -98,6 +98,8 @@ def page_of(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         "areas": _areas(evaluation, rankings),
         "gate": _gate(evaluation.get("gate", {})),
         "falsification": evaluation.get("falsification", []),
+        "sensitivity": evaluation.get("sensitivity", []),
+        "calibration": _calibration(evaluation.get("calibration", [])),
         "clusters": _clusters(evaluation.get("clusters", [])),
         "creators": evaluation.get("creators", []),
         "losses": _losses(evaluation.get("training", {}).get("epochs", [])),
@@ -231,6 +233,21 @@ def _gate(gate: Mapping[str, Any]) -> dict[str, Any]:
 
     keys = [{**key, "tone": tone(key.get("low"), key.get("high"))} for key in gate.get("keys", [])]
     return {**gate, "keys": keys}
+
+
+def _calibration(points: Sequence[Mapping[str, Any]]) -> Markup | None:
+    """Observed upload rates with their intervals against predicted ones, and the line where both agree."""
+    if not points:
+        return None
+    x = [float(point["predicted"]) for point in points]
+    low, y, high = ([float(point[name]) for point in points] for name in ("low", "observed", "high"))
+    ends = [0.0, max(*x, *y)]
+    lines = [Line(x=x, y=y, style=0, low=low, high=high), Line(x=ends, y=ends, style=2)]
+    chart = line_chart(
+        lines, label="calibration: observed against predicted upload rate", x_label="predicted",
+        x_ticks=[0, round(ends[1] / 2, 2), round(ends[1], 2)],
+    )  # fmt: skip
+    return Markup(chart)
 
 
 def _clusters(clusters: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:

@@ -136,6 +136,40 @@ def evaluation_example(seed: int = 7) -> dict[str, Any]:
                 "action": "Collect about 55,500 judge journeys.",
             },
         ],
+        "sensitivity": [
+            {
+                "judge": "FD",
+                "threat": "Direct path T -> Y past the responses",
+                "claim": "Better than champion v3",
+                "estimate": 4.9e-4,
+                "unit": "SDs of the measured effects",
+                "aligned": 0.5783,
+                "unsure": 0.4329,
+                "random": 3.046,
+                "meaning": "To overturn the claim it must reach 0.58 SD of the measured effects.",
+            },
+            {
+                "judge": "FD",
+                "threat": "Confounder of exposure and mediator within journeys",
+                "claim": "Better than champion v3",
+                "estimate": 0.0993,
+                "unit": "share of what is left of responses and of exposure",
+                "aligned": 0.1192,
+                "unsure": 0.1144,
+                "random": None,
+                "meaning": "To overturn the claim it must explain 11.9% of what journeys leave open of both.",
+            },
+        ],
+        "calibration": [
+            {
+                "journeys": 800,
+                "predicted": 0.02 + 0.03 * tenth,
+                "observed": 0.018 + 0.031 * tenth,
+                "low": 0.012 + 0.028 * tenth,
+                "high": 0.026 + 0.034 * tenth,
+            }
+            for tenth in range(10)
+        ],
         "metrics": {
             "upload_auc": 0.7134,
             "upload_log_loss": 0.2871,

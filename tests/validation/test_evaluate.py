@@ -78,11 +78,21 @@ def test_credits_close_to_the_truth_are_approved(logit: Path, touches: pd.DataFr
     assert replay(evaluation["gate"]).reasons == decision.reasons
     expected = {
         "verdict", "reasons", "identification", "buckets", "rankings", "curves", "auuc", "gate", "falsification",
-        "metrics", "clusters", "creators", "training", "data_quality", "counts", "model",
+        "sensitivity", "calibration", "metrics", "clusters", "creators", "training", "data_quality", "counts", "model",
     }  # fmt: skip
     assert set(evaluation) == expected
     assert {curve["judge"] for curve in evaluation["curves"]} == {"FD", "OBS", "raw", "IPW", "truth"}
     assert {row["bucket"] for row in evaluation["auuc"]} == {"all", *(row["bucket"] for row in evaluation["buckets"])}
+    assert {
+        "cell size", "leakage, liked", "leakage, template_tapped", "leakage, the model's index",
+        "mediator relevance, pooled", "direct path, correlation", "positivity", "contaminated responses",
+        "contaminated responses, by cluster", "placebo, later touches", "placebo, shuffled users",
+        "negative control relevance", "post-window exposures", "calibration, slope", "calibration, level",
+    } <= {finding["test"] for finding in evaluation["falsification"]}  # fmt: skip
+    assert {(row["judge"], row["claim"]) for row in evaluation["sensitivity"]} == {
+        (judge, claim) for judge in ("FD", "OBS") for claim in ("Better than last touch", "Better than a random order")
+    }
+    assert sum(point["journeys"] for point in evaluation["calibration"]) == evaluation["counts"]["judge_journeys"]
 
 
 def test_judging_twice_gives_the_same_bytes(logit: Path, touches: pd.DataFrame) -> None:
@@ -124,6 +134,52 @@ def test_a_champion_that_cannot_score_these_logs_is_never_replaced_unseen(logit:
     (logit / "credits" / "summary.json").unlink()
     assert decision.verdict == "inconclusive"
     assert "champion was fitted on other features and cannot be compared" in decision.reasons[0]
+
+
+def test_a_response_that_training_left_out_is_tested_and_read_by_no_judge(logit: Path, touches: pd.DataFrame) -> None:
+    write_credits(logit, touches, touches["truth"].to_numpy())
+    write_json(logit / "credits" / "summary.json", {"leaky_responses": ["watch_ratio", "liked"]})
+    _, evaluation = judge(logit)
+    (logit / "credits" / "summary.json").unlink()
+    findings = {finding["test"]: finding for finding in evaluation["falsification"]}
+    assert findings["leakage, liked"]["verdict"] == "warn"
+    assert findings["leakage, template_tapped"]["verdict"] == "pass"
+    _, whole = judge(logit)
+    fd, whole_fd = (
+        next(row["area"] for row in each["auuc"] if (row["judge"], row["ranking"]) == ("FD", "candidate"))
+        for each in (evaluation, whole)
+    )
+    assert fd != whole_fd
+
+
+def test_drift_against_the_champion_is_reported(logit: Path, touches: pd.DataFrame) -> None:
+    write_credits(logit, touches, touches["truth"].to_numpy())
+    then = {"journeys": 5_000, "clusters": {"cluster": [900, 100]}, "responses": {}, "profile": {}}
+    snapshots = {"champion": then, "logs": {**then, "clusters": {"cluster": [100, 900]}}}
+    write_json(logit / "credits" / "summary.json", {"snapshots": snapshots})
+    _, evaluation = judge(logit)
+    (logit / "credits" / "summary.json").unlink()
+    drifts = [finding for finding in evaluation["falsification"] if finding["test"].startswith("drift")]
+    assert [(finding["test"], finding["verdict"]) for finding in drifts] == [("drift, clusters", "warn")]
+
+
+def test_randomised_exposures_audit_the_candidate(tmp_path: Path) -> None:
+    """By design: the true ranking stands, its reverse is contradicted even if everything else were fooled."""
+    world = LogitWorld(clusters=12, authors=60, items=400, effect_mean=0.3, touches=8, randomised_share=0.7)
+    root = chain(tmp_path, world, 5_000)
+    rows = judge_touches(root)
+    truth = rows.groupby("cluster_id")["truth"].transform("mean").to_numpy()
+    verdicts = []
+    for candidate, champion in ((truth, -truth), (-truth, truth)):
+        write_credits(root, rows, candidate, champion=champion)
+        decision, evaluation = judge(root)
+        findings = {finding["test"]: finding["verdict"] for finding in evaluation["falsification"]}
+        verdicts.append(findings["randomised audit"])
+        assert {"randomised", "FD"} <= {row["judge"] for row in evaluation["auuc"]}
+        assert {key["judge"] for key in evaluation["gate"]["keys"]} == {"OBS", "FD"}
+    assert verdicts == ["pass", "fail"]
+    assert decision.verdict == "rejected"
+    assert any("randomised exposures contradict it" in reason for reason in decision.reasons)
 
 
 def test_too_few_journeys_is_inconclusive_with_a_number(logit: Path, touches: pd.DataFrame) -> None:

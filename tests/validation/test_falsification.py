@@ -17,12 +17,14 @@ from validation.falsification import (
     contamination,
     direct_path,
     mediator_relevance,
+    post_window,
     run_battery,
 )
 from validation.judge_arrays import Exposure, JudgeArrays
 from validation.judge_data import Diagnostics
 from validation.shards import draw_replicates
 from validation.uplift import Uplift
+from validation.uplift_obs import Obs
 
 CONFIG = FalsificationConfig()
 
@@ -172,3 +174,29 @@ def test_direct_path_blocks_only_what_is_sure(
     assert findings[1].verdict in verdicts
     assert (findings[1].blocks is not None) == (verdicts == {"fail"})
     assert findings[0].blocks is None
+
+
+def test_a_broken_control_accuses_the_feed_and_not_the_front_door() -> None:
+    """OBS and FD disagree surely; with later exposures that follow uploads, that says nothing of a direct path."""
+    replicates = draw_replicates(100, 200, half_pairs=2, seed=0)
+    obs, fd, exposure = _judges(0.5, 0.1, np.random.default_rng(1))
+    held, broken = (
+        direct_path(obs, fd, exposure, replicates, 200_000, CONFIG, control_holds=holds)[1] for holds in (True, False)
+    )
+    assert (held.verdict, broken.verdict) == ("fail", "no power")
+    assert broken.blocks is None
+
+
+@pytest.mark.parametrize(("statistic", "verdict"), [(3.1, "pass"), (3.4, "fail")])
+def test_later_exposures_that_follow_uploads_leave_the_gate_undecided(statistic: float, verdict: str) -> None:
+    """The limit at 50,000 journeys is 1 + 9 / 4."""
+    obs, _, _ = _judges(0.9, 0.1, np.random.default_rng(1))
+    found = post_window(
+        Obs(uplift=obs, alpha_R=np.ones(1), relevance=9.0, relevance_threshold=3.0, post_window=statistic, df=30),
+        50_000,
+        CONFIG,
+    )
+    assert found.verdict == verdict
+    assert found.threshold == pytest.approx(3.25)
+    assert (found.blocks is not None) == (verdict == "fail")
+    assert found.blocks is None or found.blocks.verdict == "inconclusive"

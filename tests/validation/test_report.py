@@ -62,8 +62,8 @@ def test_a_full_page_asks_for_nothing_and_says_everything(tmp_path: Path) -> Non
     assert "@import" not in html
     for part in ("Approved", "champion v3", "0.821", "+12.0", "1,801", "No bucket is worse", "5d1f5d1f", "58%"):
         assert part in page.text
-    # 3 deciding and 2 comparing judges x 5 buckets, 2 loss curves; the rest are legend swatches
-    assert html.count('<svg role="img"') == 27
+    # 3 deciding and 2 comparing judges x 5 buckets, 2 loss curves, calibration; the rest are legend swatches
+    assert html.count('<svg role="img"') == 28
 
 
 def test_every_value_is_escaped(tmp_path: Path) -> None:
@@ -132,6 +132,15 @@ def test_the_truth_table_stands_beside_the_naive_ranking(tmp_path: Path) -> None
     words = " ".join(page.text.split())
     assert "Measure Candidate Naive leave-one-out Correlation of credits with the true effects" in words
     assert "effects 1 is perfect 0.821 0.012" in words
+
+
+def test_sensitivity_and_calibration_are_shown_in_their_units(tmp_path: Path) -> None:
+    _, page = rendered(evaluation_example(), tmp_path)
+    words = " ".join(page.text.split())
+    assert "Better than champion v3 FD Direct path T -> Y past the responses" in words
+    assert "0.433 0.578 3.05 SDs of the measured effects" in words
+    assert "0.114 0.119 – share of what is left" in words
+    assert "Calibration of what was observed" in words
 
 
 def test_without_a_verdict_there_is_no_page(tmp_path: Path) -> None:
