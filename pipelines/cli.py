@@ -7,6 +7,7 @@ Exit codes: 0 approved, unchanged or done; 1 not approved or failed; 2 the comma
 from __future__ import annotations
 
 import importlib
+import keyword
 import logging
 import sys
 from collections.abc import Sequence
@@ -23,13 +24,16 @@ class Command:
     """A subcommand; its module is imported only when it is called."""
 
     module: str
-    """Module that holds a function of the command's name, taking its arguments and returning the exit code."""
+    """Module that holds a function of the command's name, taking its arguments and returning the exit code.
+
+    A command that is a keyword of Python has its function end in an underscore."""
     summary: str
     """One line for the overview."""
 
 
 COMMANDS = {
     "simulate": Command(module="pipelines.cli_stages", summary="write a world's logs and its truth"),
+    "import": Command(module="pipelines.cli_import", summary="turn a public data set into logs; lists what there is"),
     "run": Command(module="pipelines.cli_pipeline", summary="logs -> credits, judged model, champion, plan: all of it"),
     "train": Command(module="pipelines.cli_stages", summary="fit the model on journeys and features"),
     "sweep": Command(module="pipelines.cli_stages", summary="search model and training settings"),
@@ -91,7 +95,8 @@ def _call(name: str, arguments: list[str]) -> int:
         raise ConfigError(f"no command '{name}': there are {', '.join(COMMANDS)}")
     _configure_logging()
     module = importlib.import_module(COMMANDS[name].module)
-    code: int = getattr(module, name)(arguments)
+    function = f"{name}_" if keyword.iskeyword(name) else name
+    code: int = getattr(module, function)(arguments)
     return code
 
 
