@@ -86,7 +86,8 @@ def time_stages(work: Path, users: int, seed: int, world: str) -> list[StageTime
     from model.attribution import attribute
     from model.settings import ModelConfig, TrainConfig
     from model.train import train
-    from validation.evaluate import JudgeConfig, evaluate
+    from validation.evaluate import evaluate
+    from validation.measured import JudgeConfig
     from validation.worlds import WORLDS, simulate
 
     watch = Stopwatch()

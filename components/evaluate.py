@@ -50,17 +50,18 @@ def evaluate(
     from features.settings import load_section
     from model import registry
     from model.settings import RegistryConfig
-    from validation import evaluate as judge
+    from validation.evaluate import evaluate as judge
+    from validation.measured import JudgeConfig
 
     with step():
         out = Path(evaluation.path)
-        decision = judge.evaluate(
+        decision = judge(
             journeys_dir=Path(journeys.path),
             data_dir=Path(data.path),
             credits_dir=Path(credits.path),
             model_dir=Path(model.path),
             logs_root=Path(logs),
-            config=load_section(config, "judge", judge.JudgeConfig),
+            config=load_section(config, "judge", JudgeConfig),
             out=out,
             champion_name=f"champion v{credits.metadata['champion']}",
             data_quality=[

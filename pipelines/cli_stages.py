@@ -15,7 +15,7 @@ from pipelines.cli_parser import add_sections, parser_for, sections_of
 
 if TYPE_CHECKING:  # jsonargparse looks here for the types of sections; running the imports would cost every command
     from model.settings import ModelConfig, SweepConfig, TrainConfig
-    from validation.evaluate import JudgeConfig
+    from validation.measured import JudgeConfig
 
 
 def simulate(arguments: list[str]) -> int:
@@ -141,7 +141,7 @@ def attribute(arguments: list[str]) -> int:
 
 def evaluate(arguments: list[str]) -> int:
     """Judge and decide; exit code 1 unless approved."""
-    from validation.evaluate import JudgeConfig
+    from validation.measured import JudgeConfig
 
     @dataclass(frozen=True, kw_only=True)
     class Settings:

@@ -12,7 +12,7 @@ from features.errors import ConfigError
 from features.journeys import JourneyConfig
 from features.settings import ContractConfig
 from model.settings import ModelConfig, RegistryConfig, SweepConfig, TrainConfig
-from validation.evaluate import JudgeConfig
+from validation.measured import JudgeConfig
 
 A_RUN_ID = "20260131T030000.000"
 """As `pipelines.workdir` makes them."""

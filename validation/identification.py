@@ -6,6 +6,7 @@ negative-control outcome and exposure; the scale of effects needs randomised exp
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,14 +28,15 @@ class Statement:
 
 
 def identify(
-    *, schema: dict[str, Any], data: JudgeArrays, buckets: Buckets, obs: Uplift, fd: Uplift | None
-) -> list[Statement]:
-    """Statements in the report's order; `schema` is data/schema.json."""
+    *, schema: dict[str, Any], calibration: Mapping[str, Any], data: JudgeArrays, buckets: Buckets, obs: Uplift,
+    fd: Uplift | None,
+) -> list[Statement]:  # fmt: skip
+    """Statements in the report's order; `schema` is data/schema.json, `calibration` of credits/summary.json."""
     return [
         _mediator(schema, fd),
         _hidden_intent(obs),
         _profiles(data, buckets),
-        _scale(schema),
+        _scale(calibration),
         Statement(
             what="level of effects",
             identified=False,
@@ -95,15 +97,28 @@ def _profiles(data: JudgeArrays, buckets: Buckets) -> Statement:
     )
 
 
-def _scale(schema: dict[str, Any]) -> Statement:
-    why = (
-        "Randomised exposures are there, and credits are not calibrated on them yet."
-        if schema["has_randomised"]
-        else "No exposure was randomised, and responses measure inspiration with error."
-    )
+def _scale(calibration: Mapping[str, Any]) -> Statement:
+    """From the credits' own account of their scale (model/calibration.py)."""
+    what, source = "scale of effects", calibration.get("source", "none")
+    if source == "none":
+        return Statement(
+            what=what,
+            identified=False,
+            why="No exposure was randomised, and responses of one kind do not tell how noisy they are.",
+            consequence="Credits rank touches; their size may be far too small. Do not price a touch by it.",
+        )
+    error = f"about {calibration['relative_error']:.0%}"
+    if source == "randomised":
+        journeys = f"{calibration['randomised_journeys']:,} journeys with randomised exposures"
+        return Statement(
+            what=what,
+            identified=True,
+            why=f"{journeys} set it, to {error}.",
+            consequence="Differences of credits are uploads; see the intervals.",
+        )
     return Statement(
-        what="scale of effects",
+        what=what,
         identified=False,
-        why=why,
-        consequence="Credits rank touches; their size is attenuated. Do not price a touch by it.",
+        why="No exposure was randomised; what two kinds of responses agree on tells how noisy they are.",
+        consequence=f"The size of credits is off by {error} where that holds. Randomise some exposures to be sure.",
     )

@@ -20,7 +20,7 @@ from benchmarks.judge.trial import run_trial
 from benchmarks.judge.zoo import LEVELS
 from benchmarks.pool import run_pool
 from features.files import read_json, write_json
-from validation.evaluate import JudgeConfig
+from validation.measured import JudgeConfig
 from validation.worlds import World
 
 FORMAT = 2

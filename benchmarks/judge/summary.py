@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from benchmarks.judge.trial import KEYS
 from validation.gate import GateConfig
+from validation.measured import KEYS
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

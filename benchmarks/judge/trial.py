@@ -21,18 +21,16 @@ import numpy as np
 from benchmarks.judge.dataset import JudgedSet
 from benchmarks.judge.zoo import perturbed
 from validation.auuc import oracle_area
-from validation.evaluate import JudgeConfig, Measured, measure
 from validation.falsification import Finding, run_battery
 from validation.gate import decide
 from validation.judge_arrays import JudgeArrays
 from validation.judge_data import Diagnostics
 from validation.keys import Judge, seat
+from validation.measured import KEYS, JudgeConfig, Measured, measure
 from validation.shards import Floats, bin_sums
 from validation.uplift import Uplift
 from validation.uplift_fd import outcome_controls, response_index
 from validation.uplift_obs import unadjusted
-
-KEYS = ("OBS", "FD")
 
 
 def run_trial(judged: JudgedSet, seed: int, config: JudgeConfig) -> dict[str, Any]:

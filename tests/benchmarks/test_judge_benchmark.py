@@ -16,8 +16,8 @@ from benchmarks.judge.summary import Rate, rate, summarise
 from benchmarks.judge.trial import run_trial
 from benchmarks.judge.zoo import LEVELS, perturbed
 from features.errors import ConfigError
-from validation.evaluate import JudgeConfig
 from validation.falsification import FalsificationConfig
+from validation.measured import JudgeConfig
 
 CONFIG = JudgeConfig(replicates=40, half_pairs=2, falsification=FalsificationConfig(min_treated=500))
 

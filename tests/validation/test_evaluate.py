@@ -17,10 +17,11 @@ from features.files import write_json
 from features.journeys import JourneyConfig, build_journeys
 from features.reader import open_logs
 from features.retrieval import retrieve_features
-from validation.evaluate import JudgeConfig, evaluate
+from validation.evaluate import evaluate
 from validation.falsification import FalsificationConfig
 from validation.gate import Decision, replay
 from validation.judge_data import shard_of
+from validation.measured import JudgeConfig
 from validation.worlds import LogitWorld, simulate
 
 CONFIG = JudgeConfig(replicates=60, half_pairs=3, falsification=FalsificationConfig(min_treated=1_000))
@@ -82,6 +83,7 @@ def test_credits_close_to_the_truth_are_approved(logit: Path, touches: pd.DataFr
     }  # fmt: skip
     assert set(evaluation) == expected
     assert {curve["judge"] for curve in evaluation["curves"]} == {"FD", "OBS", "raw", "IPW", "truth"}
+    assert all(abs(row["normalised_by_level"]) > 0 for row in evaluation["auuc"] if row["judge"] == "truth")
     assert {row["bucket"] for row in evaluation["auuc"]} == {"all", *(row["bucket"] for row in evaluation["buckets"])}
     assert {
         "cell size", "leakage, liked", "leakage, template_tapped", "leakage, the model's index",

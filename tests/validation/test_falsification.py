@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from confounded_world import ConfoundedWorld, confounded_world
 
-from validation.evaluate import JudgeConfig, measure
 from validation.falsification import (
     FalsificationConfig,
     Finding,
@@ -22,6 +21,7 @@ from validation.falsification import (
 )
 from validation.judge_arrays import Exposure, JudgeArrays
 from validation.judge_data import Diagnostics
+from validation.measured import JudgeConfig, measure
 from validation.shards import draw_replicates
 from validation.uplift import Uplift
 from validation.uplift_obs import Obs

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from confounded_world import confounded_world
 
-from validation.evaluate import JudgeConfig, Measured, measure
+from validation.measured import JudgeConfig, Measured, measure
 from validation.sensitivity import (
     Claim,
     Strength,

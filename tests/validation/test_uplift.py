@@ -11,10 +11,10 @@ from scipy.special import expit
 
 from features.errors import ConfigError
 from validation.buckets import Buckets, clusters_to_keep, make_buckets, profile_basis
-from validation.evaluate import JudgeConfig, Measured, measure
 from validation.falsification import FalsificationConfig
 from validation.judge_arrays import JudgeArrays, exposure_of
 from validation.logistic import fit_logistic
+from validation.measured import JudgeConfig, Measured, measure
 from validation.shards import Replicates, draw_replicates, weighted_grams
 from validation.uplift import shrink
 from validation.uplift_fd import mediator_contrasts

@@ -9,10 +9,10 @@ import pytest
 from confounded_world import confounded_world
 from scipy.special import expit
 
-from validation.evaluate import JudgeConfig, measure
 from validation.falsification import randomised_audit
 from validation.gate import Key
 from validation.judge_arrays import SHARDS, JudgeArrays
+from validation.measured import JudgeConfig, measure
 from validation.uplift import Uplift
 from validation.uplift_randomised import uplift_randomised
 
