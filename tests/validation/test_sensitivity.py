@@ -61,7 +61,7 @@ def test_a_path_of_that_strength_brings_the_claim_to_nothing(
         found = strength(measured, claim, u_BK)
         assert found.estimate > 0
         assert found.aligned is not None
-        assert found.aligned == found.unsure  # without noise the bound is the estimate
+        assert found.aligned == pytest.approx(found.unsure)  # without noise the bound is the estimate
         psi_BK = claim.g_BK * found.aligned * effect_sd(measured, u_BK) / effect_sd(measured, claim.g_BK)
         assert strength(measured, claim, u_BK - psi_BK).estimate == pytest.approx(0, abs=1e-12)
         assert strength(measured, claim, u_BK - 0.9 * psi_BK).estimate > 0
