@@ -7,10 +7,11 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
+from benchmarks.choice import chosen
 from benchmarks.speed_stages import RESULTS
 from features.errors import ConfigError
 from pipelines.cli_parser import parser_for
@@ -28,8 +29,6 @@ DESCRIPTION = (
     "missing, and tries what failed. It does not see changes of code: see --fresh. Exit code 1 where a method failed."
 )
 
-Named = TypeVar("Named")
-
 
 def main(arguments: list[str], methods_at: str = METHODS) -> int:
     """Every attribution method on every world with known truth, side by side."""
@@ -42,8 +41,8 @@ def main(arguments: list[str], methods_at: str = METHODS) -> int:
     from benchmarks.accuracy.unit import Records
     from validation.worlds import REPORT_WORLDS, WORLDS
 
-    worlds = _chosen("--worlds", options.worlds, REPORT_WORLDS if options.set == "report" else WORLDS)
-    methods: dict[str, Method] = _chosen("--methods", options.methods, pkgutil.resolve_name(methods_at))
+    worlds = chosen("--worlds", options.worlds, REPORT_WORLDS if options.set == "report" else WORLDS)
+    methods: dict[str, Method] = chosen("--methods", options.methods, pkgutil.resolve_name(methods_at))
     units = _units(options, worlds)
     records = Records(root=options.work / "records")
     _compute(options, units, tuple(methods), records, methods_at)
@@ -96,14 +95,6 @@ def _command(options: Namespace) -> str:
         if options[name]:
             words += [f"--{name.replace('_', '-')}", str(options[name])]
     return shlex.join(words)
-
-
-def _chosen(option: str, asked: str, known: Mapping[str, Named]) -> dict[str, Named]:
-    names = [name.strip() for name in asked.split(",") if name.strip()] or list(known)
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"{option} {name}: there are {', '.join(known)}")
-    return {name: known[name] for name in names}
 
 
 def _units(options: Namespace, worlds: Mapping[str, World]) -> list[Unit]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
+from benchmarks.choice import chosen
 from benchmarks.speed_stages import RESULTS
 from features.errors import ConfigError
 from pipelines.cli_parser import parser_for
@@ -82,13 +83,13 @@ def _trials(options: Namespace) -> Iterator[Trial]:
     if options.set not in SETS:
         raise ConfigError(f"--set {options.set}: there are {', '.join(SETS)}")
     known = REPORT_WORLDS | JUDGE_REPORT_WORLDS if options.set == "report" else WORLDS | JUDGE_WORLDS
-    worlds = _chosen("--worlds", options.worlds, list(known))
+    worlds = chosen("--worlds", options.worlds, known)
     trained = _trained(options.trained)
     for users, seeds in _sizes(options.sizes):
         for number in range(seeds):
-            for name in worlds:
+            for name, world in worlds.items():
                 yield Trial(
-                    world_set=options.set, name=name, world=known[name], users=users,
+                    world_set=options.set, name=name, world=world, users=users,
                     seed=FIRST_SEED[options.set] + number, trained=trained,
                 )  # fmt: skip
 
@@ -98,7 +99,7 @@ def _trained(text: str) -> tuple[str, ...]:
         return ()
     from benchmarks.methods import METHODS  # many packages
 
-    return tuple(_chosen("--trained", text, list(METHODS)))
+    return tuple(chosen("--trained", text, METHODS))
 
 
 def _sizes(text: str) -> list[tuple[int, int]]:
@@ -110,14 +111,6 @@ def _sizes(text: str) -> list[tuple[int, int]]:
         if not (100 <= users <= 10**7 and 1 <= seeds <= 1_000):
             raise ConfigError(f"--sizes {users}:{seeds}: users must be from 100 to 10,000,000, seeds from 1 to 1,000")
     return sizes
-
-
-def _chosen(option: str, asked: str, known: list[str]) -> list[str]:
-    names = [name.strip() for name in asked.split(",") if name.strip()]
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"{option} {name}: there are {', '.join(known)}")
-    return names
 
 
 def _write(options: Namespace, trials: list[Trial]) -> list[Path]:
