@@ -13,6 +13,7 @@ Shapes: M rankings, R replicates, B buckets, K clusters, T touches.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +23,7 @@ from benchmarks.judge.dataset import JudgedSet
 from benchmarks.judge.zoo import perturbed
 from validation.auuc import oracle_area
 from validation.falsification import Finding, run_battery
-from validation.gate import decide
+from validation.gate import Blocking, decide
 from validation.judge_arrays import JudgeArrays
 from validation.judge_data import Diagnostics
 from validation.keys import Judge, seat
@@ -117,18 +118,16 @@ def _verdicts(
     seated = [judges[name] for name in KEYS if name in judges]
     area_JM = [[judge.areas(score_BK) for score_BK in score_MBK] for judge in seated]
     blocking = [item.blocks for item in findings if item.blocks is not None]
-    rows: dict[str, list[list[str]]] = {"keys": [], "battery": []}
-    for challenger in range(len(score_MBK)):
-        for row in rows.values():
-            row.append([])
-        for champion in range(len(score_MBK)):
-            keys = [
-                judge.key(area_M[challenger], area_M[champion]) for judge, area_M in zip(seated, area_JM, strict=True)
-            ]
-            for name, blocks in (("keys", []), ("battery", blocking)):
-                decision = decide(keys, blocking=blocks, champion="champion", journeys=journeys, config=config.gate)
-                rows[name][-1].append(decision.verdict)
-    return rows
+
+    def verdict(challenger: int, champion: int, blocks: Sequence[Blocking]) -> str:
+        keys = [judge.key(area_M[challenger], area_M[champion]) for judge, area_M in zip(seated, area_JM, strict=True)]
+        return decide(keys, blocking=blocks, champion="champion", journeys=journeys, config=config.gate).verdict
+
+    ranking_M = range(len(score_MBK))
+    return {
+        name: [[verdict(challenger, champion, blocks) for champion in ranking_M] for challenger in ranking_M]
+        for name, blocks in (("keys", []), ("battery", blocking))
+    }
 
 
 def _battery(measured: Measured, config: JudgeConfig) -> list[Finding]:
