@@ -31,7 +31,7 @@ from validation.evaluation_rows import (
     without_blocks,
 )
 from validation.falsification import Finding, calibration_curve, randomised_audit, run_battery
-from validation.gate import Blocking, Decision, Key, decide
+from validation.gate import Blocking, Decision, Key, decide, rival_name
 from validation.identification import Statement, identify
 from validation.judge_arrays import ranking_scores
 from validation.judge_data import JudgeSplit, load_judge
@@ -58,11 +58,6 @@ class Judgement:
     findings: list[Finding]
     blocking: list[Blocking]
     decision: Decision
-
-    @property
-    def rival(self) -> str:
-        """Whom the candidate is held against."""
-        return self.champion or "last touch"
 
     @property
     def violations(self) -> list[Finding]:
@@ -117,8 +112,9 @@ def evaluate(
     }
     decision = replace(judgement.decision, metrics=evaluation["metrics"])
     violations = [without_blocks(item) for item in judgement.violations]
-    write_json(out / "evaluation.json", plain(evaluation))
-    render_report(plain(evaluation), out / "report.html")
+    record = plain(evaluation)
+    write_json(out / "evaluation.json", record)
+    render_report(record, out / "report.html")
     write_json(out / "decision.json", {**asdict(decision), "violations": violations, "thresholds": asdict(config)})
     logger.info("judged: %s, %s (%.1f s)", decision.verdict, decision.reasons[0], time.monotonic() - started)
     return decision
@@ -130,7 +126,7 @@ def _judge(split: JudgeSplit, schema: dict[str, Any], config: JudgeConfig, champ
     scores = ranking_scores(measured.data, measured.buckets)
     champion = champion_name if "champion" in scores else None
     keys = gate_keys(measured, scores)
-    findings = [*_falsify(measured, split, config), *_audit(measured, scores, keys, champion or "last touch")]
+    findings = [*_falsify(measured, split, config), *_audit(measured, scores, keys, rival_name(champion))]
     statements = identify(
         schema=schema, calibration=split.summary.get("calibration", {}), data=measured.data, buckets=measured.buckets,
         obs=measured.obs.uplift, fd=measured.fd,
@@ -202,8 +198,8 @@ def _audit(measured: Measured, scores: dict[str, Floats], keys: list[Key], rival
 def _sensitivity(j: Judgement) -> list[Strength]:
     m = j.measured
     return sensitivity(
-        data=m.data, buckets=m.buckets, exposure=m.exposure, replicates=m.replicates, basis_JF=m.basis_JF,
-        judges=m.judges, own_BK=j.scores["candidate"], rival_BK=rival_of(j.scores), rival=j.rival,
+        data=m.data, buckets=m.buckets, exposure=m.exposure, replicates=m.replicates, judges=m.judges,
+        own_BK=j.scores["candidate"], rival_BK=rival_of(j.scores), rival=rival_name(j.champion),
     )  # fmt: skip
 
 

@@ -106,7 +106,7 @@ def decide(
     config = config or GateConfig()
     if blocking:
         return _blocked(blocking)
-    rival = champion or "last touch"
+    rival = rival_name(champion)
     usable = [key for key in keys if key.usable]
     unusable = tuple(f"{key.judge} is no key: {key.note}" for key in keys if not key.usable)
     if not usable:
@@ -120,6 +120,11 @@ def decide(
     needed = journeys_needed(usable, champion, journeys, config)
     reason = _why_undecided(usable, rival, champion, journeys, needed, config)
     return Decision(verdict="inconclusive", reasons=(reason, *summary, *unusable), journeys_needed=needed)
+
+
+def rival_name(champion: str | None) -> str:
+    """Whom the challenger is held against, in words."""
+    return champion or "last touch"
 
 
 def _reasons_against(keys: Sequence[Key], rival: str, champion: str | None, config: GateConfig) -> list[str]:

@@ -115,6 +115,11 @@ class JudgeArrays:
         names = self.response_names or tuple(f"response {r + 1}" for r in range(self.response_TR.shape[1]))
         return dict(zip(names, self.response_TR.T, strict=True))
 
+    def within_journeys(self, value_T: Floats) -> Floats:
+        """A touch's value less its journey's mean, [T]."""
+        mean_J = bin_sums(self.journey_T, value_T, len(self.y_J)) / np.maximum(self.touch_counts, 1)
+        return np.asarray(value_T - mean_J[self.journey_T])
+
     def per_cell(self, value_T: Floats, bucket_J: Ints, buckets: int) -> Floats:
         """Σ of a touch's value per bucket and cluster, [B, K]."""
         K = len(self.cluster_K)

@@ -30,6 +30,8 @@ from validation.shards import Floats, Ints
 logger = logging.getLogger(__name__)
 
 BASELINES = ("last_touch", "naive")
+OWN_COLUMNS = ("overlap_ess", "abstained")
+"""Of the candidate's credits, read beside its deltas."""
 HOUR_US = 3_600_000_000
 
 
@@ -100,9 +102,11 @@ def load_judge(
         journey_T = np.repeat(np.arange(len(journeys)), journeys["length"].to_numpy())
         keys = _keys(journeys, journey_T, touches)
         files = {} if credits_dir is None else ranking_files(credits_dir)
-        delta_T = {name: _aligned(connection, path, "delta", keys, name) for name, path in files.items()}
+        credit_T = {name: _aligned(connection, path, keys, name) for name, path in files.items()}
         diagnostics = (
-            Diagnostics() if credits_dir is None else _diagnostics(connection, credits_dir, journeys, journey_T, keys)
+            Diagnostics()
+            if credits_dir is None
+            else _diagnostics(connection, credits_dir / "diagnostics", journeys, journey_T, credit_T["candidate"])
         )
         post = connection.read_parquet(str(journeys_dir / "judge.parquet")).df()
         later = _later_touches(connection, journeys_dir, schema["responses"])
@@ -130,7 +134,7 @@ def load_judge(
         ignored={name: responses[name] for name in responses if name in leaky},
         later=later_arrays(later, journeys["journey_id"].to_numpy(), cluster_K, names),
         randomised_T=touches["randomised"] == 1 if schema["has_randomised"] else None,
-        delta_T=delta_T,
+        delta_T={name: columns["delta"] for name, columns in credit_T.items()},
     )
     return JudgeSplit(arrays=arrays, keys=keys, diagnostics=diagnostics, summary=summary)
 
@@ -214,13 +218,14 @@ def _keys(journeys: pd.DataFrame, journey_T: Ints, touches: dict[str, NDArray[np
     )
 
 
-def _aligned(connection: DuckDBPyConnection, path: Path, column: str, keys: TouchKeys, ranking: str) -> Floats:
-    """`column` of a credits file in the order of the judge's touches; refuses a file of other touches."""
+def _aligned(connection: DuckDBPyConnection, path: Path, keys: TouchKeys, ranking: str) -> dict[str, Floats]:
+    """A credits file's numbers [T] in the order of the judge's touches; refuses a file of other touches."""
     if not path.exists():
         raise AlmMtaError(f"credits of ranking '{ranking}' are missing at {path}; run attribution again")
+    columns = ["delta", *(OWN_COLUMNS if ranking == "candidate" else ())]
     rows = connection.execute(
-        f"SELECT c.user_id, epoch_us(c.t_obs::TIMESTAMP) AS t_obs, epoch_us(c.ts::TIMESTAMP) AS ts, c.item_id, "
-        f"c.{quote(column)}::DOUBLE AS value FROM read_parquet($path) c "
+        f"SELECT c.user_id, epoch_us(c.t_obs::TIMESTAMP) AS t_obs, epoch_us(c.ts::TIMESTAMP) AS ts, c.item_id"
+        f"{_numbers(columns)} FROM read_parquet($path) c "
         "SEMI JOIN judge ON c.user_id = judge.user_id AND epoch_us(c.t_obs::TIMESTAMP) = judge.t_obs_us "
         "ORDER BY c.user_id, c.t_obs, c.ts, c.item_id",
         {"path": str(path)},
@@ -232,17 +237,17 @@ def _aligned(connection: DuckDBPyConnection, path: Path, column: str, keys: Touc
             f"credits of ranking '{ranking}' at {path} hold {len(found['ts']):,} touches of the judge's journeys "
             f"where those have {len(keys.ts_T):,}, or other touches; run attribution on these journeys again"
         )  # fmt: skip
-    value_T = np.asarray(_plain(rows["value"]), dtype=np.float64)
-    if not np.isfinite(value_T).all():
-        bad = int((~np.isfinite(value_T)).sum())
-        raise AlmMtaError(f"credits of ranking '{ranking}' at {path}: {column} is not finite in {bad:,} rows")
-    return value_T
+    values = {name: np.asarray(_plain(rows[name]), dtype=np.float64) for name in columns}
+    for name, value_T in values.items():
+        if not np.isfinite(value_T).all():
+            bad = int((~np.isfinite(value_T)).sum())
+            raise AlmMtaError(f"credits of ranking '{ranking}' at {path}: {name} is not finite in {bad:,} rows")
+    return values
 
 
 def _diagnostics(
-    connection: DuckDBPyConnection, credits_dir: Path, journeys: pd.DataFrame, journey_T: Ints, keys: TouchKeys
+    connection: DuckDBPyConnection, folder: Path, journeys: pd.DataFrame, journey_T: Ints, credit_T: dict[str, Floats]
 ) -> Diagnostics:
-    folder, credits = credits_dir / "diagnostics", ranking_files(credits_dir)["candidate"]
     id_J = journeys["journey_id"].to_numpy(dtype=np.int64)
     touches = _diagnostic_rows(connection, folder / "touches.parquet", "journey_id, position")
     by_journey = _diagnostic_rows(connection, folder / "journeys.parquet", "journey_id")
@@ -256,8 +261,8 @@ def _diagnostics(
         m_T=_finite(touches, "m"),
         residual_J=_finite(per_journey, "residual"),
         p_obs_J=_finite(per_journey, "p_obs"),
-        overlap_ess_T=_aligned(connection, credits, "overlap_ess", keys, "candidate"),
-        abstained_T=_aligned(connection, credits, "abstained", keys, "candidate"),
+        overlap_ess_T=credit_T["overlap_ess"],
+        abstained_T=credit_T["abstained"],
     )
 
 

@@ -22,7 +22,8 @@ def fit_logistic(a_Jp: Floats, y_J: Floats, *, ridge: float = RIDGE) -> Floats:
     rate = float(np.clip(y_J.mean(), 1e-6, 1 - 1e-6))
     beta_p = np.zeros(a_Jp.shape[1])
     beta_p[0] = np.log(rate / (1 - rate))
-    penalty_p = ridge * a_Jp.var(axis=0)
+    variance_p = a_Jp.var(axis=0)
+    sd_p, penalty_p = np.sqrt(variance_p), ridge * variance_p
     penalty_p[0] = 0.0
     for _ in range(STEPS):
         p_J = expit(a_Jp @ beta_p)
@@ -30,7 +31,7 @@ def fit_logistic(a_Jp: Floats, y_J: Floats, *, ridge: float = RIDGE) -> Floats:
         weighted_Jp = a_Jp * (p_J * (1 - p_J))[:, None]
         step_p = solve_spd(a_Jp.T @ weighted_Jp + np.diag(penalty_p), gradient_p[:, None])[:, 0]
         beta_p = beta_p + np.clip(step_p, -5.0, 5.0)
-        if np.abs(step_p * a_Jp.std(axis=0)).max(initial=abs(step_p[0])) < 1e-7:
+        if np.abs(step_p * sd_p).max(initial=abs(step_p[0])) < 1e-7:
             break
     return beta_p
 

@@ -18,7 +18,7 @@ from validation.judge_arrays import SHARDS, Exposure, JudgeArrays, exposure_of
 from validation.keys import seat
 from validation.shards import Floats, Replicates, draw_replicates
 from validation.uplift import Uplift
-from validation.uplift_fd import uplift_fd
+from validation.uplift_fd import FdUplift, uplift_fd
 from validation.uplift_obs import Obs, uplift_obs
 from validation.uplift_randomised import uplift_randomised
 from validation.uplift_raw import uplift_ipw, uplift_raw
@@ -62,7 +62,7 @@ class Measured:
     exposure: Exposure
     replicates: Replicates
     obs: Obs
-    fd: Uplift | None
+    fd: FdUplift | None
     shown: tuple[Uplift, ...]
     seed: int
 

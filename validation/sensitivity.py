@@ -22,14 +22,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from validation.auuc import Z95, positions
 from validation.buckets import Buckets
 from validation.judge_arrays import Exposure, JudgeArrays
 from validation.shards import Floats, Replicates, bin_sums, shard_sums
-from validation.uplift import Uplift
-from validation.uplift_fd import outcome_controls, response_index
+from validation.uplift import Uplift, covariance
+from validation.uplift_fd import FdUplift
 
 Z_ONE_SIDED = 1.645
 THREATS = {
@@ -84,7 +82,7 @@ def hidden_path(uplift: Uplift, claim: Claim, exposure: Exposure, replicates: Re
     estimate_R = (weight_BK * uplift.u_RBK * g_BK).sum(axis=(1, 2))
     estimate = float(estimate_R[0])
     lower = estimate - Z95 * float(estimate_R[replicates.boot].std(ddof=1))
-    sd = _effect_sd(uplift.u_RBK, weight_BK, exposure, replicates)
+    sd = math.sqrt(max(float(covariance(uplift.u_RBK, uplift.u_RBK, exposure, replicates)[0]), 0.0))
     norm = math.sqrt(float((weight_BK * g_BK**2).sum()))
     chance = Z_ONE_SIDED * math.sqrt(float(((weight_BK * g_BK).sum(axis=0) ** 2).sum()))
     aligned = _in_sds(estimate, norm, sd)
@@ -100,14 +98,6 @@ def hidden_path(uplift: Uplift, claim: Claim, exposure: Exposure, replicates: Re
         random=_in_sds(estimate, chance, sd),
         meaning=f"To overturn the claim it must reach {reach}, pointing against the candidate.",
     )
-
-
-def _effect_sd(u_RBK: Floats, weight_BK: Floats, exposure: Exposure, replicates: Replicates) -> float:
-    """SD of u over clusters within buckets, less what the bootstrap says is noise; 0 where all is."""
-    centred_RBK = u_RBK - (u_RBK * exposure.w_BK).sum(axis=2, keepdims=True)
-    noise_RBK = centred_RBK[replicates.boot] - centred_RBK[0]
-    variance = (weight_BK * centred_RBK[0] ** 2).sum() - (weight_BK * noise_RBK**2).sum(axis=(1, 2)).mean()
-    return math.sqrt(max(float(variance), 0.0))
 
 
 def _in_sds(amount: float, per_unit: float, sd: float) -> float | None:
@@ -137,7 +127,7 @@ def mediator_confounder(data: JudgeArrays, buckets: Buckets, h_T: Floats, claim:
 
 def _within_slope(h_T: Floats, g_T: Floats, data: JudgeArrays) -> tuple[float, float, float]:
     """Slope of h on g within journeys, its t by shard, and f; all 0 where g does not vary."""
-    h_T, g_T = (_within_journey(value_T, data) for value_T in (h_T, g_T))
+    h_T, g_T = (data.within_journeys(value_T) for value_T in (h_T, g_T))
     gg, hh = float(g_T @ g_T), float(h_T @ h_T)
     if gg <= 0 or hh <= 0:
         return 0.0, 0.0, 0.0
@@ -154,21 +144,13 @@ def robustness_value(f: float) -> float:
     return (math.sqrt(f**4 + 4 * f**2) - f**2) / 2
 
 
-def _within_journey(value_T: Floats, data: JudgeArrays) -> Floats:
-    mean_J = bin_sums(data.journey_T, value_T, len(data.y_J)) / np.maximum(data.touch_counts, 1)
-    return np.asarray(value_T - mean_J[data.journey_T])
-
-
 def sensitivity(
-    *, data: JudgeArrays, buckets: Buckets, exposure: Exposure, replicates: Replicates, basis_JF: Floats,
-    judges: list[Uplift], own_BK: Floats, rival_BK: Floats, rival: str,
+    *, data: JudgeArrays, buckets: Buckets, exposure: Exposure, replicates: Replicates, judges: list[Uplift],
+    own_BK: Floats, rival_BK: Floats, rival: str,
 ) -> list[Strength]:  # fmt: skip
     """Both claims under every judge of THREATS that `judges` holds; the mediator's confounder where FD is one."""
-    has_fd = any(uplift.judge == "FD" for uplift in judges)
-    h_T = response_index(data, outcome_controls(data, basis_JF)) if has_fd else None
     rows = []
     for claim in claims(own_BK, rival_BK, rival, exposure):
         rows += [hidden_path(uplift, claim, exposure, replicates) for uplift in judges if uplift.judge in THREATS]
-        if h_T is not None:
-            rows.append(mediator_confounder(data, buckets, h_T, claim))
+        rows += [mediator_confounder(data, buckets, fd.index_T, claim) for fd in judges if isinstance(fd, FdUplift)]
     return rows

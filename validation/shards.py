@@ -5,7 +5,7 @@ Users are hashed to S shards. Everything the judges need is a sum over rows, so 
 Row 0 of the weights is the sample itself; then come pairs of half samples (for cross-fitting A_oracle); then the
 bootstrap. Reference: Efron & Tibshirani (1993), "An introduction to the bootstrap", on clusters of rows.
 
-Shapes: R replicates, S shards, J rows, p columns.
+Shapes: R replicates, S shards, J rows, p and Q columns.
 """
 
 from __future__ import annotations
@@ -101,3 +101,9 @@ def solve_spd(gram_Rpp: Floats, cross_Rpq: Floats, *, relative_ridge: float = 1e
     empty_Rp = diagonal_Rp <= 1e-12
     scaled = scaled + empty_Rp[..., :, None] * np.eye(gram_Rpp.shape[-1])
     return np.asarray(np.linalg.solve(scaled, cross_Rpq * scale_Rp[..., :, None]) * scale_Rp[..., :, None])
+
+
+def wald(value_RQ: Floats, influence_SQ: Floats) -> Floats:
+    """vᵀ V⁻¹ v with V = Σ_s influence influenceᵀ, [R]."""
+    covariance_QQ = influence_SQ.T @ influence_SQ
+    return np.asarray((value_RQ * solve_spd(covariance_QQ, value_RQ.T).T).sum(axis=1))

@@ -34,9 +34,17 @@ class Outcome:
     variance_J: Floats
 
 
+@dataclass(frozen=True, kw_only=True)
+class FdUplift(Uplift):
+    """The judge, and the index of responses that it reads."""
+
+    index_T: Floats
+    """h_l."""
+
+
 def uplift_fd(
     data: JudgeArrays, buckets: Buckets, exposure: Exposure, replicates: Replicates, basis_JF: Floats
-) -> Uplift | None:
+) -> FdUplift | None:
     """Measure u_bk; None where the logs have no responses."""
     if data.response_TR is None:
         return None
@@ -47,7 +55,7 @@ def uplift_fd(
     variance_B = np.array([outcome.variance_J[buckets.bucket_J == b].mean() for b in range(buckets.count)])
     scale_B1 = (exposure.decay_B * variance_B)[:, None]
     u_RBK = outcome.slope_R[:, None, None] * shrink(a_RBK, v_BK) * scale_B1
-    return Uplift(judge="FD", u_RBK=u_RBK, usable=True, note="")
+    return FdUplift(judge="FD", u_RBK=u_RBK, usable=True, note="", index_T=h_T)
 
 
 def outcome_controls(data: JudgeArrays, basis_JF: Floats) -> Floats:

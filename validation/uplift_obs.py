@@ -23,7 +23,7 @@ from scipy.stats import chi2
 
 from validation.buckets import Buckets
 from validation.judge_arrays import Exposure, JudgeArrays
-from validation.shards import Floats, Replicates, shard_sums, solve_spd, weighted_grams
+from validation.shards import Floats, Replicates, shard_sums, solve_spd, wald, weighted_grams
 from validation.uplift import Uplift, shrink
 
 RELEVANCE_WALD = 3.0
@@ -153,19 +153,13 @@ def _objective(fits: list[BucketFit], on_y: float, on_n: float) -> Floats:
     for fit in fits:
         contrast_RQ = on_y * fit.phi_RQ2[:, :, 0] - on_n * fit.phi_RQ2[:, :, 1]
         influence_SQ = on_y * fit.phi_influence_SQ2[:, :, 0] - on_n * fit.phi_influence_SQ2[:, :, 1]
-        total_R += _wald(contrast_RQ, influence_SQ)
+        total_R += wald(contrast_RQ, influence_SQ)
     return total_R
-
-
-def _wald(value_RQ: Floats, influence_SQ: Floats) -> Floats:
-    """vᵀ V⁻¹ v with V = Σ_s influence influenceᵀ, [R]."""
-    covariance_QQ = influence_SQ.T @ influence_SQ
-    return np.asarray((value_RQ * solve_spd(covariance_QQ, value_RQ.T).T).sum(axis=1))
 
 
 def _wald_per_df(terms: list[tuple[Floats, Floats]]) -> tuple[float, int]:
     df = sum(len(value_Q) for value_Q, _ in terms)
-    return sum(float(_wald(value_Q[None], influence_SQ)[0]) for value_Q, influence_SQ in terms) / df, df
+    return sum(float(wald(value_Q[None], influence_SQ)[0]) for value_Q, influence_SQ in terms) / df, df
 
 
 def _uplift(fits: list[BucketFit], alpha_R: Floats, exposure: Exposure, *, usable: bool, note: str) -> Uplift:

@@ -24,13 +24,11 @@ from benchmarks.judge.zoo import perturbed
 from validation.auuc import oracle_area
 from validation.falsification import Finding, run_battery
 from validation.gate import Blocking, decide
-from validation.judge_arrays import JudgeArrays
 from validation.judge_data import Diagnostics
 from validation.keys import Judge, seat
 from validation.measured import KEYS, JudgeConfig, Measured, measure
 from validation.shards import Floats, bin_sums
 from validation.uplift import Uplift
-from validation.uplift_fd import outcome_controls, response_index
 from validation.uplift_obs import unadjusted
 
 
@@ -134,15 +132,15 @@ def _battery(measured: Measured, config: JudgeConfig) -> list[Finding]:
     return run_battery(
         data=measured.data, basis_JF=measured.basis_JF, buckets=measured.buckets, exposure=measured.exposure,
         replicates=measured.replicates, obs=measured.obs, fd=measured.fd,
-        diagnostics=stand_in(measured.data, measured.basis_JF), config=config.falsification,
+        diagnostics=stand_in(measured), config=config.falsification,
     )  # fmt: skip
 
 
-def stand_in(data: JudgeArrays, basis_JF: Floats) -> Diagnostics:
+def stand_in(measured: Measured) -> Diagnostics:
     """The judges' index as u, its mean per cluster as m."""
-    if data.response_TR is None:
+    if measured.fd is None:
         return Diagnostics()
-    u_T = response_index(data, outcome_controls(data, basis_JF))
+    data, u_T = measured.data, measured.fd.index_T
     count_K = np.maximum(np.bincount(data.column_T, minlength=len(data.cluster_K)), 1)
     m_T = (np.bincount(data.column_T, u_T, len(data.cluster_K)) / count_K)[data.column_T]
     return Diagnostics(u_T=u_T, m_T=m_T, residual_J=bin_sums(data.journey_T, data.decay_T * (u_T - m_T), len(data.y_J)))

@@ -18,7 +18,6 @@ from validation.sensitivity import (
 )
 from validation.shards import draw_replicates
 from validation.uplift import Uplift
-from validation.uplift_fd import outcome_controls, response_index
 
 
 @pytest.fixture(scope="module")
@@ -131,11 +130,11 @@ def test_the_mediator_contrast_against_a_direct_fit() -> None:
     data = confounded_world(150, seed=62, clusters=4).data
     measured = measure(data, JudgeConfig(replicates=20, half_pairs=1))
     g_BK = np.linspace(-0.5, 0.5, 4)[None] + np.zeros((measured.buckets.count, 1))
-    h_T = response_index(data, outcome_controls(data, measured.basis_JF))
+    assert measured.fd is not None
+    index_T = measured.fd.index_T
     g_T = g_BK[measured.buckets.bucket_J[data.journey_T], data.column_T]
     dummies_TJ = np.eye(150)[data.journey_T]
-    index_T = h_T
-    h_T, g_T = (v - dummies_TJ @ np.linalg.lstsq(dummies_TJ, v, rcond=None)[0] for v in (h_T, g_T))
+    h_T, g_T = (v - dummies_TJ @ np.linalg.lstsq(dummies_TJ, v, rcond=None)[0] for v in (index_T, g_T))
     slope, r2 = (g_T @ h_T) / (g_T @ g_T), np.corrcoef(g_T, h_T)[0, 1] ** 2
     sign = 1 if slope > 0 else -1
     found = mediator_confounder(data, measured.buckets, index_T, Claim(text="", g_BK=sign * g_BK))
@@ -148,8 +147,7 @@ def test_the_mediator_contrast_against_a_direct_fit() -> None:
 def test_every_judge_and_claim_has_its_row(measured: Measured, scores: tuple[np.ndarray, np.ndarray]) -> None:
     parts = {
         "data": measured.data, "buckets": measured.buckets, "exposure": measured.exposure,
-        "replicates": measured.replicates, "basis_JF": measured.basis_JF, "own_BK": scores[0], "rival_BK": scores[1],
-        "rival": "last touch",
+        "replicates": measured.replicates, "own_BK": scores[0], "rival_BK": scores[1], "rival": "last touch",
     }  # fmt: skip
     rows = sensitivity(judges=measured.judges, **parts)
     assert [(row.judge, row.random is None) for row in rows] == [("FD", False), ("OBS", False), ("FD", True)] * 2

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from scipy.special import expit, logit
+from scipy.stats import binomtest
 
 from validation.auuc import Z95
 from validation.falsification.base import Z_ONE_SIDED, FalsificationConfig, Finding, Ruling
@@ -71,13 +72,12 @@ def calibration_curve(p_J: Floats, y_J: Floats) -> list[dict[str, Any]]:
     order_J = np.argsort(p_J, kind="stable")
     points = []
     for row_N in np.array_split(order_J, min(BINS, len(order_J))):
-        n, rate = len(row_N), float(y_J[row_N].mean())
-        centre = (rate + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
-        half = Z95 * math.sqrt(rate * (1 - rate) / n + Z95**2 / (4 * n * n)) / (1 + Z95**2 / n)
+        uploads = binomtest(int(y_J[row_N].sum()), len(row_N))
+        interval = uploads.proportion_ci(math.erf(Z95 / math.sqrt(2)), method="wilson")  # at ±Z95
         points.append(
             {
-                "journeys": n, "predicted": float(p_J[row_N].mean()), "observed": rate,
-                "low": max(centre - half, 0.0), "high": min(centre + half, 1.0),
+                "journeys": len(row_N), "predicted": float(p_J[row_N].mean()), "observed": float(y_J[row_N].mean()),
+                "low": float(interval.low), "high": float(interval.high),
             }
         )  # fmt: skip
     return points

@@ -7,7 +7,7 @@ n = uploads before the window, which hidden intent moves and no touch can. The f
 which the within-journey contrast removes; what differs by cluster it cannot remove.
 Reference: Lipsitch, Tchetgen Tchetgen & Cohen (2010), Epidemiology 21(3), for negative-control outcomes.
 
-Shapes: J journeys, T touches, K clusters, S shards, p controls.
+Shapes: J journeys, T touches, K clusters, Q = K − 1, S shards, p controls.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from validation.falsification.base import Z_ONE_SIDED, FalsificationConfig, Finding, Ruling, wald_threshold
 from validation.falsification.residuals import within_residual
 from validation.judge_arrays import JudgeArrays
-from validation.shards import Floats, shard_sums, solve_spd
+from validation.shards import Floats, shard_sums, solve_spd, wald
 
 _JOURNEYS_A_DF = 25
 """Below this the covariance of g is too rough: a valid world of 500 journeys and 40 clusters reached Wald/df of 2.6."""
@@ -55,13 +55,14 @@ def contamination_by_cluster(data: JudgeArrays, basis_JF: Floats, u_T: Floats, c
     K = len(data.cluster_K)
     tilde_n_J = _given_touches(np.log1p(data.n_J)[:, None], data, basis_JF)[:, 0]
     g_JK = data.per_journey_cluster(within_residual(u_T, data, basis_JF) * tilde_n_J[data.journey_T])
-    wald, df = _wald(shard_sums(g_JK, data.shard_J, int(data.shard_J.max()) + 1)[:, :-1]), max(K - 1, 1)
+    g_SQ, df = shard_sums(g_JK, data.shard_J, int(data.shard_J.max()) + 1)[:, :-1], max(K - 1, 1)
+    wald_per_df = float(wald(g_SQ.sum(axis=0)[None], g_SQ - g_SQ.mean(axis=0))[0]) / df
     threshold = wald_threshold(config.cluster_contamination_wald, len(data.y_J), df)
     powered = K > 1 and len(data.y_J) >= _JOURNEYS_A_DF * df
-    suspicious = powered and wald / df > threshold
+    suspicious = powered and wald_per_df > threshold
     return Finding(
         test="contaminated responses, by cluster",
-        statistic=wald / df if K > 1 else None,
+        statistic=wald_per_df if K > 1 else None,
         threshold=threshold,
         verdict="warn" if suspicious else "pass" if powered else "no power",
         meaning="Wald/df of past uploads on responses within journeys: intent that favours some clusters.",
@@ -74,10 +75,3 @@ def _given_touches(value_Jq: Floats, data: JudgeArrays, basis_JF: Floats) -> Flo
     covered_J1 = data.covered_J[:, None] - data.covered_J.mean()
     controls_Jp = np.concatenate([basis_JF, covered_J1, data.dose_JK], axis=1)
     return value_Jq - controls_Jp @ solve_spd(controls_Jp.T @ controls_Jp, controls_Jp.T @ value_Jq)
-
-
-def _wald(term_SQ: Floats) -> float:
-    """gᵀ V⁻¹ g of g = Σ_s term_s, V from the spread over shards."""
-    g_Q = term_SQ.sum(axis=0)
-    centred_SQ = term_SQ - term_SQ.mean(axis=0)
-    return float(g_Q @ solve_spd(centred_SQ.T @ centred_SQ, g_Q[:, None])[:, 0])

@@ -15,7 +15,7 @@ from validation.falsification.base import Z_ONE_SIDED, FalsificationConfig, Find
 from validation.gate import Blocking
 from validation.judge_arrays import Exposure
 from validation.shards import Floats, Replicates
-from validation.uplift import Uplift
+from validation.uplift import Uplift, covariance
 
 
 def direct_path(
@@ -54,21 +54,9 @@ def _spread(value_R: Floats) -> float:
 
 
 def agreement(o_RBK: Floats, f_RBK: Floats, exposure: Exposure, replicates: Replicates) -> tuple[Floats, Floats]:
-    """Excess SD and correlation per replicate; a bootstrap replicate carries its noise twice. NaN where undefined."""
-    weight_BK = exposure.w_BK * exposure.pi_B[:, None]
-    o_RBK = o_RBK - (o_RBK * exposure.w_BK).sum(axis=2, keepdims=True)
-    f_RBK = f_RBK - (f_RBK * exposure.w_BK).sum(axis=2, keepdims=True)
-
-    def noise(a_RBK: Floats, b_RBK: Floats) -> float:
-        a, b = a_RBK[replicates.boot] - a_RBK[0], b_RBK[replicates.boot] - b_RBK[0]
-        return float((weight_BK * a * b).sum(axis=(1, 2)).mean())
-
-    def signal(a_RBK: Floats, b_RBK: Floats) -> Floats:
-        copies = np.full(len(a_RBK), 2.0)
-        copies[0] = 1.0
-        return np.asarray((weight_BK * a_RBK * b_RBK).sum(axis=(1, 2)) - copies * noise(a_RBK, b_RBK))
-
-    oo_R, ff_R, of_R = signal(o_RBK, o_RBK), signal(f_RBK, f_RBK), signal(o_RBK, f_RBK)
+    """Excess SD and correlation per replicate; NaN where undefined."""
+    pairs = ((o_RBK, o_RBK), (f_RBK, f_RBK), (o_RBK, f_RBK))
+    oo_R, ff_R, of_R = (covariance(*pair, exposure, replicates) for pair in pairs)
     difference_R = np.maximum(oo_R + ff_R - 2 * of_R, 0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
         excess_R = np.where(ff_R > 0, np.sqrt(difference_R / np.where(ff_R > 0, ff_R, 1.0)), np.nan)

@@ -37,9 +37,8 @@ def mediator_relevance(
     """
     J = len(data.y_J)
     controls_Jp = outcome_controls(data, basis_JF)
-    mean_J = bin_sums(data.journey_T, residual_T, J) / np.maximum(data.touch_counts, 1)
     pooled_J = bin_sums(data.journey_T, data.decay_T * residual_T, J)
-    within_J = bin_sums(data.journey_T, data.decay_T * (residual_T - mean_J[data.journey_T]), J)
+    within_J = bin_sums(data.journey_T, data.decay_T * data.within_journeys(residual_T), J)
     threshold = max(config.relevance_t * math.sqrt(J / REFERENCE_JOURNEYS), _LEAST_T)
     slope, pooled_se = partial_slope(pooled_J, data.y_J, controls_Jp, data)
     within, within_se = partial_slope(within_J, data.y_J, controls_Jp, data)

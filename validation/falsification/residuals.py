@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from validation.judge_arrays import JudgeArrays
-from validation.shards import Floats, Ints, bin_sums, solve_spd
+from validation.shards import Floats, Ints, solve_spd
 
 _SWEEPS = 4
 
@@ -25,11 +25,8 @@ def content_residual(value_T: Floats, column_T: Ints, journey_T: Ints, basis_JF:
 def within_residual(value_T: Floats, data: JudgeArrays, basis_JF: Floats) -> Floats:
     """ε with journey effects, [T]: sums to 0 in every journey."""
     clusters = _by_cluster(data.column_T, data.journey_T, basis_JF)
-    touches_J = np.maximum(data.touch_counts, 1)
     for _ in range(_SWEEPS):
-        value_T = _without_content(value_T, clusters)
-        mean_J = bin_sums(data.journey_T, value_T, len(touches_J)) / touches_J
-        value_T = value_T - mean_J[data.journey_T]
+        value_T = data.within_journeys(_without_content(value_T, clusters))
     return value_T
 
 
