@@ -32,9 +32,9 @@ from benchmarks.accuracy.unit import ORACLE
 from benchmarks.methods.interface import Method
 from benchmarks.methods.ours import run_product
 from benchmarks.methods.paper import SOURCE, run_paper
+from benchmarks.output import RESULTS, write_texts
 from benchmarks.provenance import headline
-from benchmarks.speed_stages import RESULTS
-from features.files import atomic_file, read_json
+from features.files import read_json
 from model.paper.settings import PaperConfig
 from model.settings import ModelConfig, TrainConfig
 from pipelines.cli_parser import parser_for
@@ -91,9 +91,7 @@ def main(arguments: list[str] | None = None, methods_at: str = "benchmarks.ablat
         result = read_json(Path(folder) / "accuracy-ablation.json")
     result |= {"command": _command(options), "titles": TITLES}
     texts = {".json": to_json(result), ".md": to_markdown(result), ".svg": figure(result)}
-    for suffix, text in texts.items():
-        with atomic_file(options.out / f"ablation{suffix}") as file:
-            file.write_text(text)
+    write_texts(options.out, "ablation", texts)
     sys.stdout.write(f"wrote ablation.json, .md and .svg to {options.out}\n")
     return code
 

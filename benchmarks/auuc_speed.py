@@ -27,8 +27,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.output import RESULTS, write_result
 from benchmarks.provenance import headline, provenance
-from features.files import atomic_file, write_json
 from validation.auuc import area_per_bucket, positions
 from validation.cell_sums import CellSums
 from validation.shards import draw_replicates
@@ -36,7 +36,6 @@ from validation.uplift_curves import auuc_score, qini_score
 
 logger = logging.getLogger(__name__)
 
-RESULTS = Path(__file__).resolve().parent / "results"
 SHARDS, BUCKETS, CLUSTERS, TOUCHES, REPLICATES = 1_000, 5, 40, 12, 200
 CHUNK = 100_000
 LEAST_ROWS = 1_000
@@ -278,10 +277,7 @@ def main(arguments: list[str] | None = None) -> int:
         "summary": summarise(rows, bootstraps),
         "measured": {"rows": rows, "bootstrap": bootstraps},
     }
-    write_json(options.out / "auuc_speed.json", result)
-    with atomic_file(options.out / "auuc_speed.md") as file:
-        file.write_text(to_markdown(result))
-    logger.info("wrote %s", options.out / "auuc_speed.md")
+    logger.info("wrote %s", write_result(options.out, "auuc_speed", result, to_markdown(result)))
     return 0
 
 

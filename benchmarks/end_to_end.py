@@ -14,8 +14,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed_stages import RESULTS, provenance
-from features.files import atomic_file, read_json, write_json
+from benchmarks.output import RESULTS, write_result
+from benchmarks.speed_stages import provenance
+from features.files import read_json
 
 KEPT = ("verdict", "approved", "reasons", "model", "metrics", "timings")
 SHOWN = {
@@ -78,10 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="alm-mta-bench-") as work:
         ran = run_world(Path(work), options.world, options.users, options.seed)
     result = provenance(command, options.users, options.seed, options.world) | ran
-    name = f"end_to_end-{options.world}-{options.users}"
-    write_json(options.out / f"{name}.json", result)
-    with atomic_file(options.out / f"{name}.md") as file:
-        file.write_text(to_markdown(result))
+    write_result(options.out, f"end_to_end-{options.world}-{options.users}", result, to_markdown(result))
     return 0
 
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import connection
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 
 from features.errors import AlmMtaError
+from features.process import FOLLOW_PARENT, end_with_parent
 
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+WORKERS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", FOLLOW_PARENT), "1")
+"""Their environment: one thread each, and no life after the parent's."""
 POLL_S = 0.5
 
 Task = TypeVar("Task")
@@ -32,7 +32,7 @@ def run_pool(
     """
     spawn = multiprocessing.get_context("spawn")
     with (
-        _environment(ONE_THREAD),
+        _environment(WORKERS),
         ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_start_worker, initargs=(log,)) as pool,
     ):
         pending = {pool.submit(function, task) for task in tasks}
@@ -60,14 +60,7 @@ def _start_worker(log: Path) -> None:
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
+    end_with_parent()
 
 
 @contextmanager

@@ -28,16 +28,15 @@ from torch import Tensor
 
 from benchmarks.methods.interface import Floats
 from benchmarks.methods.journeys import journeys, with_covariates
+from benchmarks.output import RESULTS, write_result
 from benchmarks.provenance import headline, provenance
 from features.errors import AlmMtaError
-from features.files import atomic_file, write_json
 from model.data import HOUR_US, JourneyTable, load_journeys
 from model.front_door import Sizes
 from model.settings import ModelConfig, TrainConfig
 
 logger = logging.getLogger(__name__)
 
-RESULTS = Path(__file__).resolve().parent / "results"
 FIT, SELECTION = 0.7, 0.1
 OURS = "outcome network"
 PASSES = 8
@@ -181,13 +180,10 @@ def _recency(table: JourneyTable, row_J: Tensor) -> Floats:
 
 def prepare(logs_root: Path, work: Path) -> JourneyTable:
     """Journeys with their controls, as a run prepares them; no judge's window is kept clear, the splits come later."""
-    from features.journeys import JourneyConfig, build_journeys
-    from features.reader import open_logs
-    from features.retrieval import retrieve_features
+    from benchmarks.prepared import prepare_logs
+    from features.journeys import JourneyConfig
 
-    logs = open_logs(logs_root)
-    build_journeys(logs, JourneyConfig(fit_share=0.9, selection_share=0.0999), work / "journeys")
-    retrieve_features(logs, work / "journeys", work / "store", work / "data")
+    prepare_logs(logs_root, work, JourneyConfig(fit_share=0.9, selection_share=0.0999))
     return load_journeys(work / "journeys", work / "data")
 
 
@@ -327,10 +323,7 @@ def main(arguments: list[str] | None = None) -> int:
         "summary": summarise(scores),
         "scores": scores,
     }
-    write_json(options.out / "public_journeys.json", result)
-    with atomic_file(options.out / "public_journeys.md") as file:
-        file.write_text(to_markdown(result))
-    logger.info("wrote %s", options.out / "public_journeys.md")
+    logger.info("wrote %s", write_result(options.out, "public_journeys", result, to_markdown(result)))
     return 0
 
 

@@ -28,16 +28,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.output import RESULTS, write_result
 from benchmarks.provenance import headline, provenance
 from features.errors import AlmMtaError
-from features.files import atomic_file, write_json
 from model.front_door import Game, marginal_game
 from model.link import SaturatingLink, inverse_softplus
 from model.shapley import shapley
 
 logger = logging.getLogger(__name__)
 
-RESULTS = Path(__file__).resolve().parent / "results"
 JOURNEYS, BANK = 128, 128
 LENGTHS, ENUMERATED = (8, 12, 16, 32), 16
 PATIENCE = 200
@@ -82,9 +81,7 @@ def drawn_case(regime: str, length: int, seed: int) -> Case:
 @torch.no_grad()
 def fitted_cases(work: Path, seed: int) -> list[Case]:
     """The product's own model, fitted on a small logit world: the last L touches of journeys that have as many."""
-    from features.journeys import JourneyConfig, build_journeys
-    from features.reader import open_logs
-    from features.retrieval import retrieve_features
+    from benchmarks.prepared import prepare_logs
     from model.bundle import load_bundle
     from model.data import load_journeys
     from model.settings import ModelConfig, TrainConfig
@@ -92,9 +89,7 @@ def fitted_cases(work: Path, seed: int) -> list[Case]:
     from validation.worlds import WORLDS, simulate
 
     simulate(WORLDS["logit"], FITTED_USERS, seed, work / "logs")
-    logs = open_logs(work / "logs")
-    build_journeys(logs, JourneyConfig(), work / "journeys")
-    retrieve_features(logs, work / "journeys", work / "store", work / "data")
+    prepare_logs(work / "logs", work)
     with torch.enable_grad():
         train(
             journeys_dir=work / "journeys",
@@ -353,10 +348,7 @@ def main(arguments: list[str] | None = None) -> int:
     measured = [measure(case) for case in cases]
     made = provenance("benchmarks.shapley_speed", arguments, ("alm-mta", "captum", "numpy", "torch"))
     result = made | {"summary": summarise(measured), "batches": measured}
-    write_json(options.out / "shapley_speed.json", result)
-    with atomic_file(options.out / "shapley_speed.md") as file:
-        file.write_text(to_markdown(result))
-    logger.info("wrote %s", options.out / "shapley_speed.md")
+    logger.info("wrote %s", write_result(options.out, "shapley_speed", result, to_markdown(result)))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -14,7 +15,9 @@ FOLLOW_PARENT = "ALM_MTA_FOLLOW_PARENT"
 def end_with_parent(poll_s: float = 0.5) -> None:
     """End this process soon after its parent, however that ends, where FOLLOW_PARENT asks for it."""
     if FOLLOW_PARENT in os.environ:
-        threading.Thread(target=_watch, args=(os.getppid(), poll_s), daemon=True).start()
+        spawner = multiprocessing.parent_process()  # known even if it died while this process started
+        parent = spawner.pid if spawner and spawner.pid else os.getppid()
+        threading.Thread(target=_watch, args=(parent, poll_s), daemon=True).start()
 
 
 def _watch(parent: int, poll_s: float) -> None:

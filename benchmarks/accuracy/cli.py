@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
-from benchmarks.choice import chosen
-from benchmarks.speed_stages import RESULTS
+from benchmarks.choice import add_records, add_set, check_set, chosen
 from features.errors import ConfigError
 from pipelines.cli_parser import parser_for
 
@@ -22,7 +19,6 @@ if TYPE_CHECKING:
     from validation.worlds import World
 
 METHODS = "benchmarks.methods:METHODS"
-SETS = ("report", "selection")
 DESCRIPTION = (
     "Run every attribution method on every world with known truth, and write accuracy-NAME.json, .md and figures. "
     "What has been computed is kept under --work: called again, also after an interruption, it computes what is "
@@ -63,24 +59,19 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--seeds", type=int, default=5, help="data sets of each world; --set says from which seed on")
     parser.add_argument("--worlds", type=str, default="", help="comma-separated; all unless given")
     parser.add_argument("--methods", type=str, default="", help="comma-separated; all unless given")
-    parser.add_argument(
-        "--set", type=str, default="report",
-        help="report: worlds and seeds that nothing was tuned on; selection: those to tune on",
-    )  # fmt: skip
+    add_set(parser)
     parser.add_argument(
         "--randomised-share", type=float, default=0.0, help="share of touches whose exposure is drawn at random"
     )
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes, of one thread each")
-    parser.add_argument("--fresh", action="store_true", help="compute anew what is asked for, whatever is kept of it")
-    parser.add_argument("--name", type=str, default="", help="of the result; set and users unless given")
-    parser.add_argument("--work", type=Path, default=Path("work/benchmark-accuracy"), help="where records are kept")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    add_records(
+        parser, work="work/benchmark-accuracy", unnamed="set and users",
+        fresh="compute anew what is asked for, whatever is kept of it",
+    )  # fmt: skip
     return parser
 
 
 def _check(options: Namespace) -> None:
-    if options.set not in SETS:
-        raise ConfigError(f"--set {options.set}: there are {', '.join(SETS)}")
+    check_set(options.set)
     for name, (least, most) in {"users": (100, 10**7), "seeds": (1, 100), "jobs": (1, 1024)}.items():
         if not least <= options[name] <= most:
             raise ConfigError(f"--{name} {options[name]}: must be from {least} to {most:,}")

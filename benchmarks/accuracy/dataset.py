@@ -20,10 +20,9 @@ from torch import Tensor
 
 from benchmarks.accuracy.metrics import Bools, Judged, Randomised
 from benchmarks.accuracy.unit import Unit
+from benchmarks.methods.journeys import touches
+from benchmarks.prepared import prepare_logs
 from features.errors import AlmMtaError
-from features.journeys import JourneyConfig, build_journeys
-from features.reader import open_logs
-from features.retrieval import retrieve_features
 from model.data import HOUR_US, JourneyTable, load_journeys
 from validation.buckets import make_buckets, profile_basis
 from validation.judge_arrays import DECAY_HOURS, JudgeArrays, exposure_of
@@ -68,9 +67,7 @@ def prepare(unit: Unit, folder: Path) -> DataSet:
 
 def _journeys(world: World, users: int, seed: int, folder: Path, schema: dict[str, Any] | None = None) -> JourneyTable:
     simulate(world, users, seed, folder / "logs")
-    logs = open_logs(folder / "logs")
-    build_journeys(logs, JourneyConfig(), folder / "journeys")
-    retrieve_features(logs, folder / "journeys", folder / "store", folder / "data")
+    prepare_logs(folder / "logs", folder)
     return load_journeys(folder / "journeys", folder / "data", schema)
 
 
@@ -97,9 +94,7 @@ def only(table: JourneyTable, kept_J: Bools) -> JourneyTable:
 
 def judge(table: JourneyTable, row_J: Tensor, logs_root: Path) -> Judged:
     """What is known of the rows. Raises AlmMtaError where the world says nothing of one of their touches."""
-    length_J = table.length_J[row_J].numpy()
-    position_T = _positions(table.offset_J[row_J].numpy(), length_J)
-    journey_T = np.repeat(np.arange(len(row_J)), length_J)
+    position_T, journey_T = (part_T.numpy() for part_T in touches(table, row_J))
     user_J = table.keys["user_id"].to_numpy(np.int64)[row_J.numpy()]
     t_obs_J, ts_T = table.t_obs_J[row_J].numpy(), table.touch_ts_N[position_T].numpy()
     item_I = np.append(table.catalogue.item_id_I, -1)
@@ -146,12 +141,6 @@ def _arrays(table: JourneyTable, row_J: Tensor, user_J: Ints, journey_T: Ints, p
         decay_T=decay_T,
         response_TR=None,
     )
-
-
-def _positions(offset_J: Ints, length_J: Ints) -> Ints:
-    """Positions in the touch table of the journeys' touches, journey after journey."""
-    first_J = np.cumsum(length_J) - length_J
-    return np.asarray(np.arange(length_J.sum()) + np.repeat(offset_J - first_J, length_J))
 
 
 def _outcomes(trial: JourneyTable, logs_root: Path) -> Randomised:

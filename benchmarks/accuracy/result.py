@@ -14,8 +14,8 @@ from benchmarks.accuracy.report import to_markdown
 from benchmarks.accuracy.summary import summarise
 from benchmarks.accuracy.unit import ORACLE, Record, Records, Unit
 from benchmarks.methods.interface import Method
+from benchmarks.output import write_texts
 from benchmarks.provenance import provenance
-from features.files import atomic_file
 
 PACKAGES = ("alm-mta", "duckdb", "feast", "lightning", "numpy", "pandas", "pyarrow", "scipy", "torch")
 
@@ -57,11 +57,7 @@ def write_result(result: Mapping[str, Any], name: str, out: Path) -> list[Path]:
     """accuracy-NAME.json, .md and figures under `out`."""
     texts = {".json": to_json(result), ".md": to_markdown(result)}
     texts |= {f"-{figure}.svg": svg for figure, svg in figures(result).items()}
-    paths = {out / f"accuracy-{name}{suffix}": text for suffix, text in texts.items()}
-    for path, text in paths.items():
-        with atomic_file(path) as file:
-            file.write_text(text)
-    return list(paths)
+    return write_texts(out, f"accuracy-{name}", texts)
 
 
 def to_json(value: Any, depth: int = 2) -> str:

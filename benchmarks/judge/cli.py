@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -11,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from benchmarks.choice import chosen
-from benchmarks.speed_stages import RESULTS
+from benchmarks.choice import add_records, add_set, check_set, chosen
+from benchmarks.output import write_texts
 from features.errors import ConfigError
 from pipelines.cli_parser import parser_for
 
 if TYPE_CHECKING:
     from benchmarks.judge.runner import Trial
 
-SETS = ("report", "selection")
 DESCRIPTION = (
     "Show every evaluation protocol, and the gate, rankings of known quality on worlds with known truth; write "
     "judge-NAME.json and .md. What has been computed is kept under --work, by settings but not by code: called again, "
@@ -62,15 +60,8 @@ def _parser() -> ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--worlds", type=str, default=",".join(WORLDS), help="comma-separated")
     parser.add_argument("--trained", type=str, default=",".join(TRAINED), help="methods of benchmark accuracy")
-    parser.add_argument(
-        "--set", type=str, default="report",
-        help="report: worlds and seeds that nothing was tuned on; selection: those to tune on",
-    )  # fmt: skip
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes, of one thread each")
-    parser.add_argument("--fresh", action="store_true", help="compute anew, whatever is kept")
-    parser.add_argument("--name", type=str, default="", help="of the result; the set unless given")
-    parser.add_argument("--work", type=Path, default=Path("work/benchmark-judge"), help="where records are kept")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    add_set(parser)
+    add_records(parser, work="work/benchmark-judge", unnamed="the set", fresh="compute anew, whatever is kept")
     return parser
 
 
@@ -80,8 +71,7 @@ def _trials(options: Namespace) -> Iterator[Trial]:
     from benchmarks.judge.runner import Trial
     from validation.worlds import JUDGE_REPORT_WORLDS, JUDGE_WORLDS, REPORT_WORLDS, WORLDS
 
-    if options.set not in SETS:
-        raise ConfigError(f"--set {options.set}: there are {', '.join(SETS)}")
+    check_set(options.set)
     known = REPORT_WORLDS | JUDGE_REPORT_WORLDS if options.set == "report" else WORLDS | JUDGE_WORLDS
     worlds = chosen("--worlds", options.worlds, known)
     trained = _trained(options.trained)
@@ -120,7 +110,6 @@ def _write(options: Namespace, trials: list[Trial]) -> list[Path]:
     from benchmarks.judge.runner import read
     from benchmarks.judge.summary import summarise
     from benchmarks.provenance import provenance
-    from features.files import atomic_file
 
     records = {trial: read(trial, options.work) for trial in trials}
     sizes: list[dict[str, Any]] = []
@@ -143,9 +132,5 @@ def _write(options: Namespace, trials: list[Trial]) -> list[Path]:
         },
         "sizes": sizes,
     }
-    out = {".json": to_json(result, depth=5), ".md": to_markdown(result)}
-    paths = {options.out / f"judge-{options.name or options.set}{suffix}": text for suffix, text in out.items()}
-    for path, text in paths.items():
-        with atomic_file(path) as file:
-            file.write_text(text)
-    return list(paths)
+    texts = {".json": to_json(result, depth=5), ".md": to_markdown(result)}
+    return write_texts(options.out, f"judge-{options.name or options.set}", texts)

@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.methods.interface import Method
+from benchmarks.prepared import prepare_logs
 from features.errors import AlmMtaError
-from features.journeys import JourneyConfig, build_journeys
-from features.reader import open_logs
-from features.retrieval import retrieve_features
+from features.journeys import JourneyConfig
 from model.data import load_journeys
 from validation.falsification import FalsificationConfig
 from validation.judge_arrays import JudgeArrays
@@ -41,9 +40,7 @@ class JudgedSet:
 def prepare(world: World, users: int, seed: int, trained: Mapping[str, Method], folder: Path) -> JudgedSet:
     """Simulate under `folder`, take the logs through journeys and retrieval, and fit the trained models."""
     simulate(world, users, seed, folder / "logs")
-    logs = open_logs(folder / "logs")
-    build_journeys(logs, SPLIT, folder / "journeys")
-    retrieve_features(logs, folder / "journeys", folder / "store", folder / "data")
+    prepare_logs(folder / "logs", folder, SPLIT)
     split = load_judge(
         journeys_dir=folder / "journeys", data_dir=folder / "data", credits_dir=None,
         min_treated=FalsificationConfig().min_treated, max_clusters=MAX_CLUSTERS,

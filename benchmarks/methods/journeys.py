@@ -83,7 +83,7 @@ def journeys(
     fit_J = table.split("fit")
     if fit_rows is not None and len(fit_J) > fit_rows:
         fit_J = fit_J[torch.randperm(len(fit_J), generator=torch.Generator().manual_seed(seed))[:fit_rows]]
-    seen_K = np.unique(table.touch_cluster_N[_touches(table, fit_J)[0]].numpy())
+    seen_K = np.unique(table.touch_cluster_N[touches(table, fit_J)[0]].numpy())
     return Data(
         fit=_journeys(table, fit_J, table, seen_K),
         selection=_journeys(table, table.split("selection"), table, seen_K),
@@ -105,7 +105,7 @@ def _raw_covariates(table: JourneyTable) -> Tensor:
     return torch.cat([table.profile_JP, torch.log1p(table.control_JC.clamp_min(0))], 1).double()
 
 
-def _touches(table: JourneyTable, row_J: Tensor) -> tuple[Tensor, Tensor]:
+def touches(table: JourneyTable, row_J: Tensor) -> tuple[Tensor, Tensor]:
     """Positions in the touch table, and each one's place in row_J. [N] twice."""
     length_J = table.length_J[row_J]
     journey_N = torch.repeat_interleave(torch.arange(len(row_J)), length_J)
@@ -114,7 +114,7 @@ def _touches(table: JourneyTable, row_J: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _journeys(table: JourneyTable, row_J: Tensor, fitted: JourneyTable, seen_K: NDArray[np.int64]) -> Journeys:
-    position_N, place_N = _touches(table, row_J)
+    position_N, place_N = touches(table, row_J)
     cluster_N = table.touch_cluster_N[position_N].numpy()
     column_N = np.searchsorted(seen_K, cluster_N).clip(max=len(seen_K) - 1)
     column_N = np.where(seen_K[column_N] == cluster_N, column_N, len(seen_K))
