@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from features.errors import ConfigError
+
 
 def _fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
@@ -52,6 +54,14 @@ def atomic_dir(path: Path) -> Iterator[Path]:
         _fsync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def refuse_foreign(out: Path, marker: str) -> None:
+    """ConfigError when `out`, which is about to be replaced, holds something else than this command's own result."""
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out}: is a file; name a folder")
+    if out.is_dir() and any(out.iterdir()) and not (out / marker).is_file():
+        raise ConfigError(f"--out {out}: holds files but no {marker}, so it is not this command's to replace")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from features.errors import AlmMtaError, ConfigError
 from features.settings import one_line
+from pipelines.cli_parser import listing
 
 OURS = ("features", "validation", "model", "allocator", "components", "pipelines", "benchmarks")
 
@@ -73,20 +74,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def overview() -> str:
     """What `alm-mta --help` prints."""
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: alm-mta COMMAND [--help] [--debug] ...",
-            "",
-            "Which consumed items cause uploads? Causal multi-touch attribution, from logs to incentives.",
-            "",
-            *lines,
-            "",
-            "Every command has --help. --debug shows the traceback of an error.",
-            "Exit codes: 0 approved, unchanged or done; 1 not approved or failed; 2 usage; 130 Ctrl-C.",
-            "",
-        ]
+    return listing(
+        "usage: alm-mta COMMAND [--help] [--debug] ...\n\n"
+        "Which consumed items cause uploads? Causal multi-touch attribution, from logs to incentives.",
+        {name: command.summary for name, command in COMMANDS.items()},
+        "Every command has --help. --debug shows the traceback of an error.\n"
+        "Exit codes: 0 approved, unchanged or done; 1 not approved or failed; 2 usage; 130 Ctrl-C.",
     )
 
 

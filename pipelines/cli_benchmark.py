@@ -6,6 +6,7 @@ import sys
 from importlib.metadata import EntryPoint, entry_points
 
 from features.errors import ConfigError
+from pipelines.cli_parser import listing
 
 GROUP = "alm_mta.benchmarks"
 """Entry points of functions that take the arguments after NAME and return the exit code."""
@@ -25,7 +26,5 @@ def benchmark(arguments: list[str]) -> int:
 
 
 def _overview(found: dict[str, EntryPoint]) -> str:
-    width = max(map(len, found), default=0)
-    summary = {name: (point.load().__doc__ or "").split("\n")[0] for name, point in found.items()}
-    lines = [f"  {name:<{width}}  {text}" for name, text in summary.items()]
-    return "\n".join(["usage: alm-mta benchmark NAME [--help] ...", "", *lines, "", "Every benchmark has --help.", ""])
+    summaries = {name: (point.load().__doc__ or "").split("\n")[0] for name, point in found.items()}
+    return listing("usage: alm-mta benchmark NAME [--help] ...", summaries, "Every benchmark has --help.")

@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser
 
 from features.errors import ConfigError
 from features.importers.folder import Summary
-from pipelines.cli_parser import parser_for
+from pipelines.cli_parser import listing, parser_for
 
 DATASETS = {"criteo": "display advertising: impressions, conversions", "kuairand": "short videos, some shown at random"}
 
@@ -71,11 +71,8 @@ def _parser(name: str, description: str, source: str) -> ArgumentParser:
 
 
 def _overview() -> str:
-    width = max(map(len, DATASETS))
-    lines = [f"  {name:<{width}}  {text}" for name, text in DATASETS.items()]
-    usage = "usage: alm-mta import DATASET [--help] SRC --out DIR ..."
     note = "A killed import goes on where it was when it is called again. Every data set has --help."
-    return "\n".join([usage, "", *lines, "", note, ""])
+    return listing("usage: alm-mta import DATASET [--help] SRC --out DIR ...", DATASETS, note)
 
 
 def _shown(summary: Summary) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +20,13 @@ def parser_for(command: str, description: str) -> ArgumentParser:
     """A parser that raises ArgumentError (exit code 2) instead of exiting."""
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     return ArgumentParser(prog=f"alm-mta {command}", description=description, exit_on_error=False, allow_abbrev=False)
+
+
+def listing(head: str, summaries: Mapping[str, str], note: str) -> str:
+    """What a command that takes a name prints of the names there are."""
+    width = max(map(len, summaries), default=0)
+    lines = [f"  {name:<{width}}  {summary}" for name, summary in summaries.items()]
+    return "\n".join([head, "", *lines, "", note, ""])
 
 
 def add_sections(parser: ArgumentParser, cls: type[Any]) -> None:

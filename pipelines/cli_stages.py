@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser, Namespace
 
 from features.errors import ConfigError
-from features.files import atomic_file
+from features.files import atomic_file, refuse_foreign
 from pipelines.cli_parser import add_sections, parser_for, sections_of
 
 if TYPE_CHECKING:  # jsonargparse looks here for the types of sections; running the imports would cost every command
@@ -37,7 +37,7 @@ def simulate(arguments: list[str]) -> int:
         raise ConfigError(f"--world {options.world}: there are {', '.join(worlds)}")
     if (options.users_csv is None) != (options.videos_csv is None):
         raise ConfigError("--users-csv and --videos-csv: a catalogue needs both files, a world without one neither")
-    _refuse_foreign(options.out, "truth/world.json")
+    refuse_foreign(options.out, "truth/world.json")
     catalogue = read_kuairand(options.users_csv, options.videos_csv) if options.users_csv else None
     write_world(worlds[options.world], options.users, options.seed, options.out, catalogue)
     sys.stdout.write(f"{options.users:,} users of world '{options.world}' under {options.out}\n")
@@ -63,7 +63,7 @@ def train(arguments: list[str]) -> int:
     settings = sections_of(parser, options, Settings)
 
     _refuse_absent(options, "journeys", "data")
-    _refuse_foreign(options.out, "manifest.json")
+    refuse_foreign(options.out, "manifest.json")
     from model.train import train as fit
 
     fit(
@@ -96,7 +96,7 @@ def sweep(arguments: list[str]) -> int:
     settings = sections_of(parser, options, Settings)
 
     _refuse_absent(options, "journeys", "data")
-    _refuse_foreign(options.out, "trials.json")
+    refuse_foreign(options.out, "trials.json")
     from model.sweep import best_config
     from model.sweep import sweep as search
 
@@ -125,7 +125,7 @@ def attribute(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
 
     _refuse_absent(options, "journeys", "data", "model")
-    _refuse_foreign(options.out, "summary.json")
+    refuse_foreign(options.out, "summary.json")
     from model.attribution import attribute as credit
 
     credit(
@@ -160,7 +160,7 @@ def evaluate(arguments: list[str]) -> int:
     settings = sections_of(parser, options, Settings)
 
     _refuse_absent(options, "journeys", "data", "model", "credits")
-    _refuse_foreign(options.out, "decision.json")
+    refuse_foreign(options.out, "decision.json")
     from validation.evaluate import evaluate as judge
 
     decision = judge(
@@ -190,11 +190,3 @@ def _refuse_absent(options: Namespace, *names: str) -> None:
     for name in names:
         if not (options[name] / MARKERS[name]).is_file():
             raise ConfigError(f"--{name} {options[name]}: no {MARKERS[name]} there; name the folder with the {name}")
-
-
-def _refuse_foreign(out: Path, marker: str) -> None:
-    """ConfigError when `out`, which is about to be replaced, holds something else than this command's own result."""
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"--out {out}: is a file; name a folder")
-    if out.is_dir() and any(out.iterdir()) and not (out / marker).is_file():
-        raise ConfigError(f"--out {out}: holds files but no {marker}, so it is not this command's to replace")

@@ -21,7 +21,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from features.errors import ConfigError, WorkdirBusy
-from features.files import read_json, write_json
+from features.files import read_json, refuse_foreign, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def build(out: Path, identity: dict[str, Any], fill: Callable[[Workspace], Summa
     A ConfigError of `fill` leaves nothing behind; anything else leaves the finished pieces to the next call.
     """
     out = out.resolve()
-    _refuse_foreign(out)
+    refuse_foreign(out, MARKER)
     if done := _finished(out, identity):
         logger.info("import: %s is there already, from the same files", out)
         return done
@@ -87,13 +87,6 @@ def build(out: Path, identity: dict[str, Any], fill: Callable[[Workspace], Summa
         workspace.tables.rename(out)
         shutil.rmtree(unfinished)
     return summary
-
-
-def _refuse_foreign(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"--out {out}: is a file; name a folder")
-    if out.is_dir() and any(out.iterdir()) and not (out / MARKER).is_file():
-        raise ConfigError(f"--out {out}: holds files but no {MARKER}, so it is not this command's to replace")
 
 
 def _finished(out: Path, identity: dict[str, Any]) -> Summary | None:
