@@ -1,14 +1,25 @@
-"""What a long fit tells while it runs, and the loss curves it leaves behind."""
+"""What a long fit tells while it runs, the loss curves it leaves behind, and what it takes to go on after a kill.
+
+A checkpoint holds weights, optimiser, schedule, early stopping and progress by Lightning; the place in the epoch by the
+loader (feed.py); the epoch's sums, each process's random state and a stop already decided by the callbacks here.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
 import time
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import lightning
-from lightning.pytorch.callbacks import Callback
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
+
+from features.files import atomic_file
 
 logger = logging.getLogger(__name__)
 
@@ -62,3 +73,100 @@ class History(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.epochs = list(state_dict["epochs"])
+
+
+class EpochMeans(Callback):
+    """Logs train_*: means over the epoch of what a training step returns, by journeys. Comes before who reads them."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.sum_K = torch.zeros(0)
+        self.journeys = 0
+
+    @torch.no_grad()
+    def on_train_batch_end(self, *step: Any) -> None:
+        _, _, outputs, batch, _ = step
+        added_K = torch.stack(list(outputs.values())) * len(batch.label_B)
+        self.sum_K = self.sum_K.to(added_K.device) + added_K if self.journeys else added_K
+        self.names, self.journeys = list(outputs), self.journeys + len(batch.label_B)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
+        means = dict(zip(self.names, self.sum_K / self.journeys, strict=True))
+        pl_module.log_dict({f"train_{name}": mean for name, mean in means.items()}, batch_size=1)
+        self.journeys = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"names": self.names, "sum_K": self.sum_K, "journeys": self.journeys}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.names, self.sum_K, self.journeys = (state_dict[key] for key in ("names", "sum_K", "journeys"))
+
+
+class MidEpochCheckpoint(ModelCheckpoint):
+    """last.ckpt every few minutes; not after an epoch's last batch or once training is to stop: the epoch's follows."""
+
+    def __init__(self, folder: Path, minutes: float) -> None:
+        interval = timedelta(minutes=minutes)
+        super().__init__(folder, filename="last", train_time_interval=interval, enable_version_counter=False)
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *rest: Any) -> None:
+        if not (trainer.is_last_batch or trainer.should_stop):
+            super().on_train_batch_end(trainer, *rest)
+
+
+class Continuation(Callback):
+    """The random state of every process, and a stop that was decided: Lightning's checkpoints lack both."""
+
+    def __init__(self) -> None:
+        self.pending: Tensor | None = None
+
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Called by all processes, one of which writes."""
+        state = torch.as_tensor(pl_module.all_gather(_random_state(trainer.strategy.root_device)))
+        checkpoint["continuation"] = {
+            "random": state.cpu().reshape(trainer.world_size, -1),
+            "stop": trainer.should_stop,
+        }
+
+    def on_load_checkpoint(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,  # noqa: ARG002
+        checkpoint: dict[str, Any],
+    ) -> None:
+        trainer.should_stop = checkpoint["continuation"]["stop"]
+        self.pending = checkpoint["continuation"]["random"][trainer.global_rank]
+        _set_random_state(self.pending, trainer.strategy.root_device)
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
+        self.pending = None  # not called where an epoch goes on
+
+    def on_train_batch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """An iterator draws a seed when it is made: the second one of an epoch that goes on must not count."""
+        if self.pending is not None:
+            _set_random_state(self.pending, trainer.strategy.root_device)
+            self.pending = None
+
+
+def _random_state(device: torch.device) -> Tensor:
+    """torch's generators of this process: the CPU's, then the GPU's where it trains on one. uint8 [bytes]."""
+    cpu = torch.get_rng_state()
+    return torch.cat([cpu, torch.cuda.get_rng_state(device)]) if device.type == "cuda" else cpu
+
+
+def _set_random_state(state: Tensor, device: torch.device) -> None:
+    """Copies, since torch reads a view from where its storage begins (2.13: another rank's row is a segfault)."""
+    size = len(torch.get_rng_state())
+    torch.set_rng_state(state[:size].clone())
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state[size:].clone(), device)
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are whole or absent whenever the process dies, whatever disk temporary files are on."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:  # noqa: ARG002
+        with atomic_file(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)

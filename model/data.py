@@ -6,12 +6,11 @@ table by position. A batch is a gather, so an epoch copies nothing but what it t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import lightning
 import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
@@ -19,30 +18,39 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
 
-from features.encoding import encode_profiles
+from features.encoding import encode_profiles, encoded_width
 from features.errors import TrainingFailed
 from features.files import read_json
 from model.batch import Evidence, JourneyBatch, Treatment
+from model.feed_columns import Arrays, index_of, read_columns, stream
 from model.front_door import Sizes
 
 HOUR_US = 3_600_000_000
+KEYS = ("journey_id", "user_id", "t_obs", "split", "label")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Catalogue:
-    """Known items, sorted by item_id, with one all-zero row at the end for items without content."""
+    """Known items, sorted by item_id."""
 
     item_id_I: NDArray[np.int64]
     author_id_I: NDArray[np.int64]
     cluster_index_I: NDArray[np.int64]
     content_ID: NDArray[np.float32]
 
+    @cached_property
+    def _index(self) -> pd.Index[Any]:
+        return pd.Index(self.item_id_I)
+
     def position(self, item_id_N: NDArray[np.int64]) -> NDArray[np.int64]:
         """Row of each item; the last row for unknown ones."""
-        row_N = np.searchsorted(self.item_id_I, item_id_N).clip(max=len(self.item_id_I) - 1)
-        return np.where(self.item_id_I[row_N] == item_id_N, row_N, len(self.item_id_I))
+        return index_of(self._index, item_id_N)
+
+
+def rows(values_N: Tensor, position_BL: Tensor) -> Tensor:
+    """values_N[position_BL], several times as fast: index_select copies row by row. [N, ..], [B, L] -> [B, L, ..]."""
+    return values_N.index_select(0, position_BL.reshape(-1)).view(*position_BL.shape, *values_N.shape[1:])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +65,9 @@ class TouchEvidence:
 
     def of(self, row_B: Tensor, position_BL: Tensor, mask_BL: Tensor) -> Evidence:
         return Evidence(
-            mediator_BLK=self.mediator_NK[position_BL] * mask_BL[..., None],
-            residual_BLK=self.residual_NK[position_BL] * mask_BL[..., None],
-            observed_BL=self.observed_N[position_BL] * mask_BL,
+            mediator_BLK=rows(self.mediator_NK, position_BL).mul_(mask_BL[..., None]),
+            residual_BLK=rows(self.residual_NK, position_BL).mul_(mask_BL[..., None]),
+            observed_BL=rows(self.observed_N, position_BL).mul_(mask_BL),
             history_BK=self.history_JK[row_B],
             earlier_B=self.earlier_J[row_B],
         )
@@ -71,7 +79,7 @@ class JourneyTable:
 
     schema: dict[str, Any]
     keys: pd.DataFrame
-    """journey_id, user_id, t_obs, split, label; one row a journey."""
+    """KEYS; one row a journey."""
     offset_J: Tensor
     length_J: Tensor
     t_obs_J: Tensor
@@ -80,6 +88,7 @@ class JourneyTable:
     label_J: Tensor
     catalogue: Catalogue
     content_ID: Tensor
+    """The catalogue's content, then a row of zeros for items without any."""
     touch_ts_N: Tensor
     touch_item_N: Tensor
     """Row of the catalogue."""
@@ -119,19 +128,21 @@ class JourneyTable:
         length_B = self.length_J[row_B]
         step_L = torch.arange(int(length_B.max()) if len(row_B) else 0)
         mask_BL = step_L < length_B[:, None]
-        return torch.where(mask_BL, self.offset_J[row_B][:, None] + step_L, 0), mask_BL
+        return (self.offset_J[row_B][:, None] + step_L).mul_(mask_BL), mask_BL
 
     def batch(self, row_B: Tensor) -> JourneyBatch:
+        """What is gathered is masked in place: a second copy costs as much as the first."""
         position_BL, mask_BL = self.positions(row_B)
-        gap_us_BL = self.t_obs_J[row_B][:, None] - self.touch_ts_N[position_BL]
+        real_BL = mask_BL.float()
+        gap_us_BL = self.t_obs_J[row_B][:, None] - rows(self.touch_ts_N, position_BL)
         return JourneyBatch(
             treatment=Treatment(
-                cluster_BL=self.touch_cluster_N[position_BL] * mask_BL,
-                content_BLD=self.content_ID[self.touch_item_N[position_BL]] * mask_BL[..., None],
-                gap_hours_BL=(gap_us_BL / HOUR_US).float() * mask_BL,
-                mask_BL=mask_BL.float(),
+                cluster_BL=rows(self.touch_cluster_N, position_BL).mul_(mask_BL),
+                content_BLD=rows(self.content_ID, rows(self.touch_item_N, position_BL)).mul_(real_BL[..., None]),
+                gap_hours_BL=(gap_us_BL / HOUR_US).float().mul_(real_BL),
+                mask_BL=real_BL,
             ),
-            response_BLR=torch.where(mask_BL[..., None], self.response_NR[position_BL], 0),
+            response_BLR=rows(self.response_NR, position_BL).masked_fill_(~mask_BL[..., None], 0),
             profile_BP=self.profile_JP[row_B],
             control_BC=self.control_JC[row_B],
             label_B=self.label_J[row_B],
@@ -140,63 +151,62 @@ class JourneyTable:
         )
 
 
-def load_journeys(journeys_dir: Path, data_dir: Path, schema: dict[str, Any] | None = None) -> JourneyTable:
+def load_journeys(
+    journeys_dir: Path, data_dir: Path, schema: dict[str, Any] | None = None, cache: Path | None = None
+) -> JourneyTable:
     """Read journeys/ and data/; `schema` overrides the data's own (a champion scores by the schema it was fitted on).
 
+    `cache` is a folder for memory maps of touches and items (feed_columns.py), named by what is read; None = memory.
     Raises TrainingFailed where the tables hold no journey.
     """
     max_touches = read_json(journeys_dir / "manifest.json")["config"]["max_touches"]
     schema = schema or read_json(data_dir / "schema.json") | {"max_touches": max_touches}
-    table = pq.read_table(data_dir / "training_table.parquet").to_pandas()
-    if table.empty:
-        raise TrainingFailed(f"{data_dir / 'training_table.parquet'} holds no journey: nothing to train on")
-    clusters = np.asarray(schema["clusters"], dtype=np.int64)
-    catalogue = _load_catalogue(data_dir, clusters, schema["embedding_dim"])
-    touches = pq.read_table(journeys_dir / "touches.parquet")
-    content_ID = np.concatenate([catalogue.content_ID, np.zeros((1, catalogue.content_ID.shape[1]), np.float32)])
+    journeys = _read_journeys(data_dir / "training_table.parquet", schema)
+    columns = read_columns(journeys_dir, data_dir, schema, cache)
+    content_ID, user_id_U = columns["content_ID"], columns.pop("user_id_U")
+    start_U = np.append(columns.pop("user_start_U"), len(columns["touch_ts_N"]))
+    first_touch_J = start_U[np.searchsorted(user_id_U, journeys.keys["user_id"].to_numpy())]
     upload_J, upload_UD = _load_uploads(data_dir, content_ID.shape[1])
-    first_touch_J = np.searchsorted(touches["user_id"].to_numpy(), table["user_id"].to_numpy())
-    return JourneyTable(
-        schema=schema,
-        keys=table[["journey_id", "user_id", "t_obs", "split", "label"]],
-        offset_J=torch.tensor(table["offset"].to_numpy(np.int64)),
-        length_J=torch.tensor(table["length"].to_numpy(np.int64)),
-        t_obs_J=torch.tensor(_microseconds(table["t_obs"])),
-        profile_JP=torch.tensor(_profiles(table, schema["profile"])),
-        control_JC=torch.tensor(table[schema["controls"]].fillna(0).to_numpy(np.float32)),
-        label_J=torch.tensor(table["label"].to_numpy(np.float32)),
-        catalogue=catalogue,
-        content_ID=torch.tensor(content_ID),
-        touch_ts_N=torch.tensor(touches["ts"].cast("int64").to_numpy()),
-        touch_item_N=torch.tensor(catalogue.position(touches["item_id"].to_numpy())),
-        touch_cluster_N=torch.tensor(cluster_index(touches["cluster_id"].to_numpy(), clusters)),
-        response_NR=torch.tensor(_responses(touches, schema["responses"])),
-        touch_randomised_N=torch.tensor(_randomised(touches)),
-        first_touch_J=torch.tensor(first_touch_J),
-        upload_J=torch.tensor(upload_J),
-        upload_UD=torch.tensor(upload_UD),
+    catalogue = Catalogue(
+        item_id_I=columns.pop("item_id_I"),
+        author_id_I=columns.pop("author_id_I"),
+        cluster_index_I=columns.pop("cluster_index_I"),
+        content_ID=content_ID[:-1],
     )
+    arrays = journeys.arrays | columns
+    arrays |= {"first_touch_J": first_touch_J, "upload_J": upload_J, "upload_UD": upload_UD}
+    tensors: dict[str, Any] = {name: torch.from_numpy(values) for name, values in arrays.items()}
+    return JourneyTable(schema=schema, keys=journeys.keys, catalogue=catalogue, **tensors)
 
 
-def cluster_index(cluster_id_N: NDArray[Any], clusters: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Position in the schema's clusters; len(clusters) for unknown ones."""
-    index_N = np.searchsorted(clusters, cluster_id_N).clip(max=max(len(clusters) - 1, 0))
-    return np.where(clusters[index_N] == cluster_id_N, index_N, len(clusters)).astype(np.int64)
+@dataclass(frozen=True, kw_only=True)
+class _Journeys:
+    keys: pd.DataFrame
+    arrays: Arrays
+    """By the names of JourneyTable."""
 
 
-def _load_catalogue(data_dir: Path, clusters: NDArray[np.int64], embedding_dim: int) -> Catalogue:
-    items = pq.read_table(data_dir / "items.parquet")
-    content_ID = np.zeros((items.num_rows, max(embedding_dim, 1)), np.float32)
-    if embedding_dim and "embedding" in items.column_names:
-        embedding = items["embedding"].combine_chunks()
-        known_I = embedding.is_valid().to_numpy(zero_copy_only=False)
-        content_ID[known_I] = embedding.drop_null().flatten().to_numpy().reshape(-1, embedding_dim)
-    return Catalogue(
-        item_id_I=items["item_id"].to_numpy(),
-        author_id_I=items["author_id"].to_numpy(),
-        cluster_index_I=cluster_index(items["cluster_id"].to_numpy(), clusters),
-        content_ID=content_ID,
-    )
+def _read_journeys(path: Path, schema: dict[str, Any]) -> _Journeys:
+    rows, profile, controls = pq.read_metadata(path).num_rows, schema["profile"], schema["controls"]
+    if not rows:
+        raise TrainingFailed(f"{path} holds no journey: nothing to train on")
+    width = encoded_width(profile) or 1  # without profiles one column of zeros, so that shapes stay the same
+    arrays = {name: np.empty(rows, np.int64) for name in ("offset_J", "length_J", "t_obs_J")}
+    arrays["label_J"] = np.empty(rows, np.float32)
+    arrays["profile_JP"] = np.zeros((rows, width), np.float32)
+    arrays["control_JC"] = np.empty((rows, len(controls)), np.float32)
+    columns = [*KEYS, "offset", "length", *(spec["column"] for spec in profile), *controls]
+    keys = []
+    for place, batch in stream(path, list(dict.fromkeys(columns))):
+        frame = batch.to_pandas()
+        keys.append(frame[list(KEYS)])
+        for name in ("offset", "length", "label"):
+            arrays[f"{name}_J"][place] = frame[name]
+        arrays["t_obs_J"][place] = _microseconds(frame["t_obs"])
+        if profile:
+            arrays["profile_JP"][place] = encode_profiles(frame, profile)
+        arrays["control_JC"][place] = frame[controls].fillna(0).to_numpy(np.float32)
+    return _Journeys(keys=pd.concat(keys, ignore_index=True), arrays=arrays)
 
 
 def _load_uploads(data_dir: Path, content_dim: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -211,118 +221,6 @@ def _load_uploads(data_dir: Path, content_dim: int) -> tuple[NDArray[np.int64], 
     return row_J.to_numpy().astype(np.int64), np.concatenate([embedding_UD, nothing_1D])
 
 
-def _profiles(table: pd.DataFrame, spec: list[dict[str, Any]]) -> NDArray[np.float32]:
-    """Encoded profiles, or one column of zeros where the logs have none, so that shapes stay the same."""
-    return encode_profiles(table, spec) if spec else np.zeros((len(table), 1), np.float32)
-
-
-def _responses(touches: Any, responses: list[str]) -> NDArray[np.float32]:
-    """Responses as numbers, NaN where nothing was observed."""
-    columns = [touches[name].cast("float32").to_numpy() for name in responses]
-    return np.stack(columns, 1) if columns else np.zeros((touches.num_rows, 0), np.float32)
-
-
-def _randomised(touches: Any) -> NDArray[np.bool_]:
-    """Where the logs mark an exposure as random; nowhere if they do not say."""
-    if "randomised" not in touches.column_names:
-        return np.zeros(touches.num_rows, bool)
-    return np.asarray(touches["randomised"].fill_null(False).to_numpy(), dtype=bool)
-
-
 def _microseconds(column: pd.Series[Any]) -> NDArray[np.int64]:
     naive: pd.Series[Any] = column.dt.tz_localize(None).astype("datetime64[us]").astype("int64")
     return np.asarray(naive, dtype=np.int64)
-
-
-def batches_per_epoch(journeys: int, batch_size: int, world_size: int) -> int:
-    """Full batches that every rank gets; at least one."""
-    return max(journeys // (batch_size * world_size), 1)
-
-
-class EpochBatches(Sampler[list[int]]):
-    """Fit batches: row numbers whose order is a pure function of (seed, epoch); ranks get disjoint batches.
-
-    Journeys of like length go together (sorted within windows of shuffled rows), since a batch is padded to its
-    longest; the batches are shuffled again. The tail that fills no batch on every rank waits for another epoch.
-    """
-
-    WINDOW_BATCHES = 64
-
-    def __init__(
-        self, row_J: Tensor, length_J: Tensor, *, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
-    ) -> None:
-        self.row_J, self.length_J, self.batch_size, self.seed = row_J, length_J, batch_size, seed
-        self.rank, self.world_size, self.epoch = rank, world_size, 0
-        self.sampler = self  # where Lightning looks for set_epoch
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return batches_per_epoch(len(self.row_J), self.batch_size, self.world_size)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        used = len(self) * self.world_size * self.batch_size
-        shuffled = torch.randperm(len(self.row_J), generator=generator)
-        shuffled = shuffled.repeat(-(-used // len(shuffled)))[:used]
-        windows = torch.split(shuffled, self.WINDOW_BATCHES * self.batch_size)
-        alike = torch.cat([window[self.length_J[window].argsort(stable=True)] for window in windows])
-        batches = self.row_J[alike].reshape(-1, self.batch_size)
-        order = torch.randperm(len(batches), generator=generator)
-        for batch in batches[order[self.rank :: self.world_size]]:
-            yield batch.tolist()
-
-
-def selection_batches(
-    row_J: Tensor, length_J: Tensor, *, batch_size: int, rank: int, world_size: int
-) -> list[list[int]]:
-    """Every row once, longest last; where the batches do not divide over the ranks, some get a batch again."""
-    batches = [batch.tolist() for batch in torch.split(row_J[length_J.argsort(stable=True)], batch_size)]
-    each = -(-len(batches) // world_size)
-    return (batches * world_size)[: each * world_size][rank::world_size]
-
-
-class _Rows(Dataset[JourneyBatch]):
-    """A dataset that answers a whole batch at once."""
-
-    def __init__(self, table: JourneyTable) -> None:
-        self.table = table
-
-    def __getitems__(self, rows: list[int]) -> JourneyBatch:
-        return self.table.batch(torch.tensor(rows))
-
-
-class JourneyData(lightning.LightningDataModule):
-    """Fit and selection batches for Lightning; sharding over ranks is done here, not by Lightning's sampler."""
-
-    def __init__(self, table: JourneyTable, *, batch_size: int, seed: int) -> None:
-        super().__init__()
-        self.table, self.batch_size, self.seed = table, batch_size, seed
-
-    def train_dataloader(self) -> DataLoader[JourneyBatch]:
-        row_J = self.table.split("fit")
-        rank, world_size = self._place()
-        return self._loader(
-            EpochBatches(
-                row_J, self.table.length_J[row_J], batch_size=self.batch_size, seed=self.seed,
-                rank=rank, world_size=world_size,
-            )
-        )  # fmt: skip
-
-    def val_dataloader(self) -> DataLoader[JourneyBatch]:
-        row_J = self.table.split("selection")
-        rank, world_size = self._place()
-        length_J = self.table.length_J[row_J]
-        return self._loader(
-            selection_batches(row_J, length_J, batch_size=self.batch_size, rank=rank, world_size=world_size)
-        )
-
-    def _place(self) -> tuple[int, int]:
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-
-    def _loader(self, batches: Iterable[list[int]]) -> DataLoader[JourneyBatch]:
-        return DataLoader(_Rows(self.table), batch_sampler=batches, collate_fn=lambda batch: batch)
-
-    def transfer_batch_to_device(self, batch: JourneyBatch, device: torch.device, dataloader_idx: int) -> JourneyBatch:  # noqa: ARG002
-        return batch.to(device)

@@ -17,7 +17,7 @@ from torchmetrics.classification import BinaryAUROC
 from model.adversary import TrustedViewAdversary
 from model.baselines.naive import NaiveModel
 from model.batch import JourneyBatch
-from model.data import batches_per_epoch
+from model.feed import batches_per_epoch
 from model.front_door import FrontDoorModel
 from model.losses import mediator_loss
 from model.settings import TrainConfig
@@ -65,12 +65,11 @@ class _OneCycleModule(lightning.LightningModule):
         """Named losses, the first being what is minimised, and the outcome logit [B]."""
         raise NotImplementedError
 
-    def training_step(self, batch: JourneyBatch) -> Tensor:
+    def training_step(self, batch: JourneyBatch) -> dict[str, Tensor]:
+        """The named losses, whose means over the epoch a callback logs (callbacks.py): Lightning's own are lost when a
+        fit is killed, and cost as much as a small network."""
         losses, _ = self.losses(batch)
-        self.log_dict(
-            {f"train_{k}": v for k, v in losses.items()}, batch_size=len(batch.label_B), on_step=False, on_epoch=True
-        )
-        return losses["loss"]
+        return losses
 
     def validation_step(self, batch: JourneyBatch) -> None:
         losses, logit_B = self.losses(batch)

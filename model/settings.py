@@ -87,6 +87,8 @@ class TrainConfig:
     """Epochs without a better outcome loss on the selection split before training stops, after min_steps."""
     devices: int = 1
     """Processes (CPU) or GPUs; more than one trains with DDP."""
+    checkpoint_minutes: float = 5.0
+    """Minutes between checkpoints within an epoch, where a killed fit goes on; 0 = at the ends of epochs only."""
     accelerator: str = "auto"
     """Lightning accelerator: auto, cpu or gpu."""
     naive_baseline: bool = True
@@ -107,7 +109,7 @@ class TrainConfig:
         ):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"train.{name} = {getattr(self, name)}: must be positive")
-        for name in ("weight_decay", "mediator_weight", "adversary_weight", "leak_threshold"):
+        for name in ("weight_decay", "mediator_weight", "adversary_weight", "leak_threshold", "checkpoint_minutes"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"train.{name} = {getattr(self, name)}: must not be negative")
 

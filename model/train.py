@@ -1,7 +1,8 @@
 """Fit the front-door model on the fit split and write its bundle: `python -m model.train --help`.
 
-A program of its own, since a trainer of several processes re-executes the program it runs in. It keeps a checkpoint an
-epoch under `--checkpoints`, in a folder named by data and settings, and goes on from there when it was killed.
+A program of its own, since a trainer of several processes re-executes the program it runs in. It keeps checkpoints
+under `--checkpoints`, in a folder named by data and settings, and when it was killed goes on from the last one at the
+next step, to the same weights.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -32,9 +34,10 @@ from model.bank import build_bank
 from model.baselines.naive import NaiveModel
 from model.bundle import save_bundle
 from model.calibration import Calibration, calibrate
-from model.callbacks import History, Progress
-from model.data import JourneyData, JourneyTable, load_journeys
+from model.callbacks import Continuation, EpochMeans, History, MidEpochCheckpoint, Progress, WholeCheckpoints
+from model.data import JourneyTable, load_journeys
 from model.evidence import fit_denoiser, with_evidence
+from model.feed import JourneyData
 from model.front_door import CATALOGUE_ITEMS, Bank, FrontDoorModel
 from model.leakage import leak_excess
 from model.module import FrontDoorModule, NaiveModule, OutcomeModule, plan_schedule
@@ -45,6 +48,8 @@ logger = logging.getLogger(__name__)
 
 MONITOR = "selection_outcome"
 """Picks the epoch: log-loss of the outcome. Not the mediator's error, whose unit, var(u), moves with the index."""
+KEEPING = ("checkpoint_minutes",)
+"""Settings that change what is kept of a training and nothing that it computes."""
 
 
 def train(
@@ -61,9 +66,10 @@ def train(
 
     Raises TrainingFailed where a split is empty or has one class only.
     """
-    table = load_journeys(journeys_dir, data_dir)
-    check_splits(table)
     checkpoints = checkpoints / _fingerprint(journeys_dir, data_dir, model_config, config)
+    shared = checkpoints / "feed" if config.devices > 1 else None  # one copy in memory for all processes
+    table = load_journeys(journeys_dir, data_dir, cache=shared)
+    check_splits(table)
     fitted = fit_front_door(table, model_config, config, checkpoints)
     lightning.seed_everything(config.seed, verbose=False)  # a resumed fit drew less before this
     naive = NaiveModel(model_config, table.sizes)
@@ -110,6 +116,7 @@ def fit_front_door(
     if table.sizes.responses and model_config.denoise:
         table, noise = fit_denoiser(model, table)
         schedule = plan_schedule(replace(config, max_epochs=config.outcome_epochs), len(table.split("fit")))
+        lightning.seed_everything(config.seed, verbose=False)  # a resumed fit drew less before this
         outcome_history, _ = fit(
             "outcome", OutcomeModule(model.train(), config, schedule), table, checkpoints / "outcome"
         )
@@ -184,6 +191,7 @@ def _fit(
     last = ModelCheckpoint(
         checkpoints, filename="last", every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False
     )
+    within = [MidEpochCheckpoint(checkpoints, config.checkpoint_minutes)] if config.checkpoint_minutes else []
     trainer = lightning.Trainer(
         max_epochs=schedule.epochs,
         min_steps=config.min_steps,
@@ -192,8 +200,10 @@ def _fit(
         strategy="ddp" if config.devices > 1 else "auto",
         gradient_clip_val=1.0,
         callbacks=[
-            Progress(name), history, EarlyStopping(MONITOR, patience=config.patience), best, last, *callbacks
+            EpochMeans(), Progress(name), history, Continuation(), EarlyStopping(MONITOR, patience=config.patience),
+            best, last, *within, *callbacks,
         ],
+        plugins=[WholeCheckpoints()],
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         logger=False,
@@ -203,7 +213,9 @@ def _fit(
     )  # fmt: skip
     data = JourneyData(table, batch_size=schedule.batch_size, seed=config.seed)
     resume = checkpoints / "last.ckpt"
-    trainer.fit(module, datamodule=data, ckpt_path=resume if resume.exists() else None, weights_only=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # so that it may go on
+        trainer.fit(module, datamodule=data, ckpt_path=resume if resume.exists() else None, weights_only=True)
     if best.best_model_score is None or not bool(torch.isfinite(best.best_model_score)):
         raise TrainingFailed(f"{name}: the selection loss never became finite; lower train.learning_rate")
     if trainer.is_global_zero:
@@ -239,15 +251,16 @@ def check_splits(table: JourneyTable) -> None:
 
 def _fingerprint(journeys_dir: Path, data_dir: Path, model_config: ModelConfig, config: TrainConfig) -> str:
     """Names a checkpoint folder by what it was trained on and how."""
+    here = Path(__file__).parent
     parts: dict[str, Any] = {
         "touches": sha256_file(journeys_dir / "touches.parquet"),
         "table": sha256_file(data_dir / "training_table.parquet"),
         "items": sha256_file(data_dir / "items.parquet"),
         "schema": sha256_file(data_dir / "schema.json"),
         "model": asdict(model_config),
-        "train": asdict(config),
+        "train": {name: value for name, value in asdict(config).items() if name not in KEEPING},
         "torch": torch.__version__,
-        "code": [sha256_file(path) for path in sorted(Path(__file__).parent.glob("*.py"))],
+        "code": [sha256_file(path) for pattern in ("*.py", "baselines/*.py") for path in sorted(here.glob(pattern))],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from benchmarks.methods.interface import Floats, Scores
 from benchmarks.methods.journeys import with_covariates
 from model.batch import JourneyBatch
-from model.data import JourneyData, JourneyTable
+from model.data import JourneyTable
+from model.feed import JourneyData
 from model.module import plan_schedule
 from model.settings import TrainConfig
 

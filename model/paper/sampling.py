@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from model.batch import JourneyBatch
-from model.data import EpochBatches, JourneyData, JourneyTable, batches_per_epoch
+from model.data import JourneyTable
+from model.feed import EpochBatches, JourneyData, batches_per_epoch
 
 
 @dataclass(frozen=True, kw_only=True)

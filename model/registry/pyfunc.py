@@ -14,7 +14,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from features.encoding import encode_profiles
 from model.batch import Treatment
 from model.bundle import load_bundle, load_catalogue
-from model.data import cluster_index
+from model.feed_columns import index_of
 from model.score_graph import ScoreGraph
 
 
@@ -52,11 +52,11 @@ class FrontDoorPyfunc(PythonModel):
             )
             return values_BL
 
-        clusters = np.asarray(self.bundle.schema["clusters"], dtype=np.int64)
+        clusters = pd.Index(self.bundle.schema["clusters"], dtype=np.int64)
         content_ID = np.vstack([self.catalogue.content_ID, np.zeros_like(self.catalogue.content_ID[:1])])
         content_BLD = content_ID[self.catalogue.position(padded("item_id", np.int64))] * mask_BL[..., None]
         return Treatment(
-            cluster_BL=torch.from_numpy(cluster_index(padded("cluster_id", np.int64), clusters) * mask_BL),
+            cluster_BL=torch.from_numpy(index_of(clusters, padded("cluster_id", np.int64)) * mask_BL),
             content_BLD=torch.from_numpy(content_BLD.astype(np.float32)),
             gap_hours_BL=torch.from_numpy(padded("gap_hours", np.float32)),
             mask_BL=torch.from_numpy(mask_BL.astype(np.float32)),

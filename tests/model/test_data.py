@@ -10,7 +10,8 @@ import torch
 from made_table import made_table
 from small_world import Prepared
 
-from model.data import EpochBatches, TouchEvidence, load_journeys, selection_batches
+from model.data import TouchEvidence, load_journeys
+from model.feed import EpochBatches, selection_batches
 
 
 def test_a_batch_is_the_journeys_own_touches(prepared: Prepared) -> None:

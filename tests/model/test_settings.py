@@ -45,7 +45,9 @@ def test_training_settings_that_must_be_positive(name: str, value: int) -> None:
         TrainConfig(**{name: value})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ["weight_decay", "mediator_weight", "adversary_weight", "leak_threshold"])
+@pytest.mark.parametrize(
+    "name", ["weight_decay", "mediator_weight", "adversary_weight", "leak_threshold", "checkpoint_minutes"]
+)
 def test_training_settings_that_may_be_zero_and_no_less(name: str) -> None:
     assert getattr(TrainConfig(**{name: 0.0}), name) == 0  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=rf"train\.{name} = -0\.1: must not be negative"):

@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime
 import pyarrow.parquet as pq
 import pytest
+import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from safetensors.numpy import load_file
@@ -69,15 +70,17 @@ def test_same_data_and_settings_give_the_same_bytes(prepared: Prepared, tmp_path
     assert run_train(prepared, tmp_path / "c", seed=8) != bundle_sha256(tmp_path / "a" / "bundle")
 
 
-def test_a_killed_training_resumes_to_the_same_model(prepared: Prepared, tmp_path: Path) -> None:
-    """kill -9 after the first checkpoint of the joint fit, and again after that of the outcome's.
+@pytest.mark.slow
+def test_a_training_killed_at_random_moments_ends_in_the_same_bytes(prepared: Prepared, tmp_path: Path) -> None:
+    """kill -9 within an epoch of the joint fit, of the outcome's and of the baseline's, each at a step drawn at random.
 
-    The third try goes on and ends with the bytes of an uninterrupted training, baseline included.
+    The fourth try goes on and leaves the bytes of an uninterrupted training, baseline included.
     """
     config = tmp_path / "config.yaml"
     config.write_text(
         "model: {hidden: 8, bank: 32}\n"
-        "train: {max_epochs: 8, outcome_epochs: 8, min_steps: 20, batch_size: 128, accelerator: cpu, patience: 99}\n"
+        "train: {max_epochs: 8, outcome_epochs: 8, min_steps: 20, batch_size: 64, accelerator: cpu, patience: 99, "
+        "checkpoint_minutes: 1.0e-9}\n"
     )
 
     def start(root: Path) -> subprocess.Popen[str]:
@@ -93,23 +96,34 @@ def test_a_killed_training_resumes_to_the_same_model(prepared: Prepared, tmp_pat
             text=True,
         )
 
-    def kill_within(stage: str, root: Path) -> str:
-        killed, deadline = start(root), time.monotonic() + 120
-        while not list(root.glob(f"checkpoints/*/{stage}/last.ckpt")) and time.monotonic() < deadline:
-            time.sleep(0.02)
+    def last_step(stage: str, root: Path) -> int:
+        found = list(root.glob(f"checkpoints/*/{stage}/last.ckpt"))
+        return int(torch.load(found[0], weights_only=True)["global_step"]) if found else 0
+
+    def kill_within(stage: str, step: int, root: Path) -> str:
+        killed, deadline = start(root), time.monotonic() + 200
+        while last_step(stage, root) < step and killed.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
         os.kill(killed.pid, signal.SIGKILL)
         said, _ = killed.communicate()
         assert killed.returncode == -signal.SIGKILL
         assert not list(root.glob(f"checkpoints/*/{stage}/done.json"))
         return said
 
-    whole = start(tmp_path / "whole")
-    kill_within("front_door", tmp_path / "killed")
-    assert "front door: resumed at step" in kill_within("outcome", tmp_path / "killed")
-    said, _ = start(tmp_path / "killed").communicate()
+    per_epoch = read_json(prepared.journeys / "manifest.json")["splits"]["fit"] // 64
+    rng, stages = np.random.default_rng(11), ("front_door", "outcome", "naive")
+    kept, said = [], []
+    for stage in stages:
+        said.append(kill_within(stage, int(rng.integers(1, 4 * per_epoch)), tmp_path / "killed"))
+        kept.append(last_step(stage, tmp_path / "killed"))
+    last, whole = start(tmp_path / "killed"), start(tmp_path / "whole")
+    said.append(last.communicate()[0])
     whole.communicate()
-    assert "front door: epoch" not in said
-    assert "outcome: resumed at step" in said
+
+    assert any(step % per_epoch for step in kept), "none was killed within an epoch"
+    for name, step, then in zip(("front door", "outcome", "naive"), kept, said[1:], strict=True):
+        assert f"{name}: resumed at step {step}, epoch {step // per_epoch + 1}" in then
+    assert "front door: epoch" not in said[-1], "what was done is not repeated"
     assert bundle_sha256(tmp_path / "killed" / "bundle") == bundle_sha256(tmp_path / "whole" / "bundle")
     naive = [(tmp_path / root / "naive" / "naive.safetensors").read_bytes() for root in ("killed", "whole")]
     assert naive[0] == naive[1]
@@ -129,11 +143,33 @@ def test_two_processes_train_with_ddp(prepared: Prepared, tmp_path: Path) -> Non
     subprocess.run([sys.executable, "-m", "model.train", *arguments], check=True, capture_output=True, timeout=300)
     assert load_bundle(tmp_path / "bundle").sha256
     assert (tmp_path / "naive" / "naive.safetensors").exists()
+    assert list(tmp_path.glob("checkpoints/*/feed/touch_ts_N.npy")), "both read the touches of one memory map"
 
 
 def test_a_finished_training_is_not_repeated(prepared: Prepared, tmp_path: Path) -> None:
-    """Again on the same checkpoints, as a pipeline step that is retried: the same bytes."""
-    assert len({run_train(prepared, tmp_path) for _ in range(3)}) == 1
+    """Again on the same checkpoints, as a pipeline step that is retried: the same bytes, however much it keeps."""
+    assert len({run_train(prepared, tmp_path, checkpoint_minutes=minutes) for minutes in (5.0, 5.0, 0.0)}) == 1
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 1
+
+
+def test_checkpoints_are_named_by_all_code_that_trains(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A baseline that is altered must not be read back as it was."""
+    hashed: list[str] = []
+
+    def hashing(path: Path) -> str:
+        hashed.append(path.name)
+        return "0"
+
+    def refuse(_: object) -> None:
+        raise TrainingFailed("named before anything is fitted")
+
+    monkeypatch.setattr("model.train.sha256_file", hashing)
+    monkeypatch.setattr("model.train.check_splits", refuse)
+    with pytest.raises(TrainingFailed, match="named before"):
+        run_train(prepared, tmp_path)
+    assert {"train.py", "module.py", "feed.py", "naive.py", "touches.parquet", "items.parquet"} <= set(hashed)
 
 
 def test_epochs_differ_in_a_real_fit(prepared: Prepared, tmp_path: Path) -> None:

@@ -1,0 +1,120 @@
+"""Parquet -> one array a column, streamed: what is held is the arrays and a few thousand rows.
+
+Every array is allocated at its full length first and then filled, in memory or in a .npy file. From files they come
+back as memory maps, so that processes which train side by side share one copy through the page cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from features.files import atomic_dir
+
+ROWS = 131_072
+"""Rows read at a time."""
+
+Arrays = dict[str, NDArray[Any]]
+Allocate = Callable[[str, tuple[int, ...], Any], NDArray[Any]]
+"""(name, shape, dtype) -> an array to fill."""
+
+
+def index_of(known: pd.Index[Any], value_N: NDArray[Any]) -> NDArray[np.int64]:
+    """Position of each value among K distinct known ones, K for others, by a hash table that `known` keeps. [N]."""
+    index_N = known.get_indexer(pd.Index(value_N.reshape(-1))).astype(np.int64, copy=False)
+    index_N[index_N < 0] = len(known)
+    return index_N.reshape(value_N.shape)
+
+
+def stream(path: Path, columns: list[str]) -> Iterator[tuple[slice, pa.RecordBatch]]:
+    """Batches of a Parquet file's rows, each with its place in the file."""
+    start = 0
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(ROWS, columns=columns):
+            yield slice(start, start + batch.num_rows), batch
+            start += batch.num_rows
+
+
+def read_columns(journeys_dir: Path, data_dir: Path, schema: dict[str, Any], cache: Path | None = None) -> Arrays:
+    """Items and touches by the names that `_read_items` and `_read_touches` give them.
+
+    With `cache` they are memory maps of that folder's files, private to whoever writes to them. It is written, as a
+    whole, by the first process that finds it missing, and holds for these folders and this schema only.
+    """
+    if cache is None:
+        return _read(journeys_dir, data_dir, schema, lambda _, shape, dtype: np.empty(shape, dtype))
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache.with_suffix(".lock")):
+        if not cache.is_dir():
+            with atomic_dir(cache) as folder:
+                _read(journeys_dir, data_dir, schema, partial(_in_file, folder))
+    return {path.stem: np.load(path, mmap_mode="c") for path in cache.glob("*.npy")}
+
+
+def _in_file(folder: Path, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    return np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
+
+
+def _read(journeys_dir: Path, data_dir: Path, schema: dict[str, Any], allocate: Allocate) -> Arrays:
+    items = _read_items(data_dir / "items.parquet", schema, allocate)
+    return items | _read_touches(journeys_dir / "touches.parquet", schema, pd.Index(items["item_id_I"]), allocate)
+
+
+def _read_items(path: Path, schema: dict[str, Any], allocate: Allocate) -> Arrays:
+    """The catalogue in its own order, by item_id; content has one row more, of zeros, for items without any."""
+    rows, present = pq.read_metadata(path).num_rows, set(pq.read_schema(path).names)
+    embedding_dim, clusters = schema["embedding_dim"], pd.Index(schema["clusters"], dtype=np.int64)
+    arrays = {name: allocate(name, (rows,), np.int64) for name in ("item_id_I", "author_id_I", "cluster_index_I")}
+    content_ID = arrays["content_ID"] = allocate("content_ID", (rows + 1, max(embedding_dim, 1)), np.float32)
+    content_ID[:] = 0
+    embedded = ["embedding"] if embedding_dim and "embedding" in present else []
+    for place, batch in stream(path, ["item_id", "author_id", "cluster_id", *embedded]):
+        arrays["item_id_I"][place] = batch["item_id"].to_numpy()
+        arrays["author_id_I"][place] = batch["author_id"].to_numpy()
+        arrays["cluster_index_I"][place] = index_of(clusters, batch["cluster_id"].to_numpy())
+        for name in embedded:
+            known_B = batch[name].is_valid().to_numpy(zero_copy_only=False)
+            content_ID[place][known_B] = batch[name].drop_null().flatten().to_numpy().reshape(-1, embedding_dim)
+    return arrays
+
+
+def _read_touches(path: Path, schema: dict[str, Any], items: pd.Index[Any], allocate: Allocate) -> Arrays:
+    """The touches in their own order, by user, and where each user's begin.
+
+    touch_ts_N in µs, touch_item_N a row of the content, touch_cluster_N a position in the schema's clusters,
+    response_NR (NaN where nothing was observed), touch_randomised_N (False where the logs do not say).
+    """
+    rows, present = pq.read_metadata(path).num_rows, set(pq.read_schema(path).names)
+    responses, clusters = schema["responses"], pd.Index(schema["clusters"], dtype=np.int64)
+    marked = [name for name in ("randomised",) if name in present]
+    arrays = {name: allocate(name, (rows,), np.int64) for name in ("touch_ts_N", "touch_item_N", "touch_cluster_N")}
+    arrays["response_NR"] = allocate("response_NR", (rows, len(responses)), np.float32)
+    arrays["touch_randomised_N"] = allocate("touch_randomised_N", (rows,), np.bool_)
+    arrays["touch_randomised_N"][:] = False
+    users, starts = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for place, batch in stream(path, ["user_id", "ts", "item_id", "cluster_id", *responses, *marked]):
+        user_id_B = batch["user_id"].to_numpy()
+        first_B = np.flatnonzero(np.diff(user_id_B, prepend=user_id_B[:1] - 1))
+        users.append(user_id_B[first_B])
+        starts.append(place.start + first_B)
+        arrays["touch_ts_N"][place] = batch["ts"].cast("int64").to_numpy()
+        arrays["touch_item_N"][place] = index_of(items, batch["item_id"].to_numpy())
+        arrays["touch_cluster_N"][place] = index_of(clusters, batch["cluster_id"].to_numpy())
+        for column, name in enumerate(responses):
+            arrays["response_NR"][place, column] = batch[name].cast("float32").to_numpy(zero_copy_only=False)
+        for name in marked:
+            arrays["touch_randomised_N"][place] = batch[name].fill_null(False).to_numpy(zero_copy_only=False)
+    user_id_U, first_U = np.unique(np.concatenate(users), return_index=True)  # a user may span batches
+    for name, value_U in (("user_id_U", user_id_U), ("user_start_U", np.concatenate(starts)[first_U])):
+        arrays[name] = allocate(name, value_U.shape, np.int64)
+        arrays[name][:] = value_U
+    return arrays
