@@ -1,4 +1,8 @@
-"""Feast retrieval jobs that are one DuckDB query, run anew on each of to_df, to_arrow and persist."""
+"""Feast retrieval jobs that are one DuckDB query, run anew on each of to_df, to_arrow and persist.
+
+`persist` streams: what a job holds in memory does not grow with its result. On-demand features, which are Python,
+are then computed CHUNK_ROWS at a time by Feast's own code, so they must be functions of their own row.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +10,28 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 
 import duckdb
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
 from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.saved_dataset import SavedDatasetStorage
+from feast.types import from_feast_to_pyarrow_type
 
-from features.asof_join import EVENT_TIMESTAMP, RangeScan, ViewJoin, asof_query, range_query
+from features.asof_join import EVENT_TIMESTAMP, RangeScan, ViewJoin, asof_query, epoch_us, range_query
 from features.duck import fetch_one, quote
 from features.errors import ConfigError
 from features.files import atomic_file
 
 Connect = Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]
 """Opens a connection with a store's settings."""
+
+CHUNK_ROWS = 100_000
 
 
 class DuckDBJob(RetrievalJob):
@@ -49,13 +58,35 @@ class DuckDBJob(RetrievalJob):
         """Stream the result into one Parquet file; rows come in any order."""
         if not isinstance(storage, SavedDatasetFileStorage):
             raise ConfigError(f"cannot persist to {type(storage).__name__}; use SavedDatasetFileStorage")
-        if self.on_demand_feature_views:
-            raise ConfigError("on-demand features are computed in Python: use to_arrow instead of persist")
         path = Path(storage.file_options.uri)
         if path.exists() and not allow_overwrite:
             raise ConfigError(f"{path} exists; pass allow_overwrite=True to replace it")
         with self._prepared() as result, atomic_file(path) as temporary:
-            result.write_parquet(str(temporary), compression="zstd")
+            if self.on_demand_feature_views:
+                self._write_transformed(result, temporary)
+            else:
+                result.write_parquet(str(temporary), compression="zstd")
+
+    def _write_transformed(self, result: duckdb.DuckDBPyRelation, path: Path) -> None:
+        """Stream the result with its on-demand features, in the types that their views declare."""
+        reader, metadata = result.to_arrow_reader(CHUNK_ROWS), self.metadata
+        chunks = (pa.Table.from_batches([batch]) for batch in reader)
+        first = _Chunk(self, next(chunks, reader.schema.empty_table()), metadata).to_arrow()
+        schema = pa.schema([self._declared().get(field.name, field) for field in first.schema])
+        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+            for table in chain([first], (_Chunk(self, chunk, metadata).to_arrow() for chunk in chunks)):
+                writer.write_table(table.cast(schema))
+
+    def _declared(self) -> dict[str, pa.Field]:
+        """Column -> field of every on-demand feature."""
+        fields = {}
+        for view in self.on_demand_feature_views:
+            named = view.projection.name_to_use()  # type: ignore[no-untyped-call]
+            prefix = f"{named}__" if self.full_feature_names else ""
+            for feature in view.features:
+                name = f"{prefix}{feature.name}"
+                fields[name] = pa.field(name, from_feast_to_pyarrow_type(feature.dtype))
+        return fields
 
     @property
     def full_feature_names(self) -> bool:
@@ -64,6 +95,33 @@ class DuckDBJob(RetrievalJob):
     @property
     def on_demand_feature_views(self) -> list[OnDemandFeatureView]:
         return []
+
+
+class _Chunk(RetrievalJob):
+    """Some rows of a job: `to_arrow` adds their on-demand features."""
+
+    def __init__(self, job: DuckDBJob, rows: pa.Table, metadata: RetrievalMetadata | None) -> None:
+        super().__init__()
+        self._job, self._rows, self._metadata = job, rows, metadata
+
+    def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:  # noqa: ARG002
+        return self._rows
+
+    def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:  # noqa: ARG002
+        frame: pd.DataFrame = self._rows.to_pandas()
+        return frame
+
+    @property
+    def full_feature_names(self) -> bool:
+        return self._job.full_feature_names
+
+    @property
+    def on_demand_feature_views(self) -> list[OnDemandFeatureView]:
+        return self._job.on_demand_feature_views
+
+    @property
+    def metadata(self) -> RetrievalMetadata | None:
+        return self._metadata
 
 
 class AsofRetrievalJob(DuckDBJob):
@@ -89,7 +147,7 @@ class AsofRetrievalJob(DuckDBJob):
             if isinstance(self._entity, str):
                 connection.sql(self._entity).create_view("entity")
             else:
-                connection.register("entity", self._entity)
+                connection.register("entity", _with_moments(self._entity))
             yield connection
 
     @contextmanager
@@ -122,7 +180,7 @@ class RangeJob(DuckDBJob):
 
     def __init__(self, connect: Connect, scan: RangeScan, start: datetime, end: datetime) -> None:
         super().__init__()
-        self._connect, self._scan, self._bounds = connect, scan, {"start": start, "end": end}
+        self._connect, self._scan, self._bounds = connect, scan, {"start": epoch_us(start), "end": epoch_us(end)}
 
     @contextmanager
     def _prepared(self) -> Iterator[duckdb.DuckDBPyRelation]:
@@ -133,3 +191,10 @@ class RangeJob(DuckDBJob):
     @property
     def metadata(self) -> RetrievalMetadata | None:
         return None
+
+
+def _with_moments(entity: pd.DataFrame) -> pd.DataFrame:
+    """The frame with timestamps that were text as UTC timestamps, as Feast's own stores take them."""
+    if EVENT_TIMESTAMP not in entity or not pd.api.types.is_string_dtype(entity[EVENT_TIMESTAMP]):
+        return entity
+    return entity.assign(**{EVENT_TIMESTAMP: pd.to_datetime(entity[EVENT_TIMESTAMP], utc=True)})

@@ -7,7 +7,7 @@ stays in the Data Docs. The contract's own rules (`features.contract`) are criti
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -43,6 +43,12 @@ class QualityLimits:
     """Greatest usual share of touches without a given response."""
     days_missing_share: float = 0.1
     """Greatest usual share of days, between the first and the last, without any touch."""
+    drift_psi: float = 0.25
+    """Greatest usual population stability index of clusters and responses against the champion's training."""
+    overlap_share: float = 0.9
+    """Least usual share of judged journeys whose like have been seen with and without each cluster."""
+    recent_label_share: float = 0.5
+    """Least usual rate of uploads after journeys of the last days, as a share of the rate before."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -50,6 +56,22 @@ class QualityLimits:
                 raise ConfigError(f"{name} is a share between 0 and 1, not {value}")
         if self.label_rate_low > self.label_rate_high:
             raise ConfigError(f"label_rate_low {self.label_rate_low} > label_rate_high {self.label_rate_high}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Champion:
+    """What the inputs looked like when the champion was fitted: its bundle's snapshot.json, and its clusters."""
+
+    snapshot: Mapping[str, Any]
+    clusters: tuple[int, ...]
+
+    @classmethod
+    def read(cls, bundle: Path) -> Champion | None:
+        """From the folder of a bundle; None where an older bundle has no snapshot."""
+        if not (bundle / "snapshot.json").is_file():
+            return None
+        clusters = tuple(read_json(bundle / "schema.json")["clusters"])
+        return cls(snapshot=read_json(bundle / "snapshot.json"), clusters=clusters)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +108,16 @@ def validate_logs(logs: Logs, out: Path, *, limits: QualityLimits | None = None)
 
 
 def validate_training_table(
-    journeys_dir: Path, data_dir: Path, out: Path, *, limits: QualityLimits | None = None
+    journeys_dir: Path,
+    data_dir: Path,
+    out: Path,
+    *,
+    limits: QualityLimits | None = None,
+    champion: Path | None = None,
 ) -> Report:
-    """Check `data_dir`/training_table.parquet against its invariants and against `journeys_dir`.
+    """Check `data_dir`/training_table.parquet against its invariants, `journeys_dir` and what `champion` was fitted on.
 
+    champion: folder of the champion's bundle; without one, drift is left to `falsification.drift`.
     Writes `out`/data_quality.json and `out`/data_docs/index.html, also where it then raises ValidationFailed.
     """
     import pyarrow.parquet as pq
@@ -100,7 +128,8 @@ def validate_training_table(
     manifest = read_json(journeys_dir / "manifest.json")
     table = data_dir / "training_table.parquet"
     columns = pq.read_schema(table).names
-    suites = training_suites(columns, JourneyConfig(**manifest["config"]), limits or QualityLimits())
+    fitted = Champion.read(champion) if champion else None
+    suites = training_suites(columns, JourneyConfig(**manifest["config"]), limits or QualityLimits(), fitted)
 
     def create_views(connection: duckdb.DuckDBPyConnection) -> None:
         create_training_views(connection, training_table=table, journeys_dir=journeys_dir)

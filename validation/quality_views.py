@@ -25,8 +25,7 @@ ends AS (
     FROM training_table t LEFT JOIN touch last ON last.position = t."offset" + t.length - 1
     GROUP BY t.journey_id
 ),
-split_counts AS (SELECT user_id, count(DISTINCT split) AS n FROM training_table GROUP BY user_id),
-cluster_counts AS (SELECT count(*) AS n FROM touch GROUP BY cluster_id)
+split_counts AS (SELECT user_id, count(DISTINCT split) AS n FROM training_table GROUP BY user_id)
 SELECT
     count(*) FILTER (split = 'fit') AS fit_rows,
     count(*) FILTER (split = 'selection') AS selection_rows,
@@ -43,14 +42,41 @@ SELECT
         ON j.journey_id = t.journey_id AND j.user_id = t.user_id AND j.t_obs = t.t_obs AND j.label = t.label
         WHERE j.journey_id IS NULL OR t.journey_id IS NULL) AS rows_changed_by_retrieval,
     (SELECT count(*) FROM ends WHERE found = 0) AS touches_out_of_range,
-    (SELECT coalesce(sum(late), 0) FROM ends) AS touches_after_t_obs,
-    (SELECT coalesce(max(n) / sum(n), 0) FROM cluster_counts) AS top_cluster_share
+    (SELECT coalesce(sum(late), 0) FROM ends) AS touches_after_t_obs
 FROM training_table
+"""
+
+OVERLAP_JOURNEYS = 100_000
+"""Of the judge, from here to twice as many at most: shares need no more."""
+_LEAST_TREATED = 0.01
+
+# A row is a cluster in a stratum of like journeys: those of users with as many earlier uploads (0, 1, 2, more).
+_CLUSTER_OVERLAP = f"""
+CREATE TABLE cluster_overlap AS
+WITH judged AS (
+    SELECT journey_id, "offset", length, least(n_control, 3) AS stratum,
+        row_number() OVER () AS number, count(*) OVER () AS n
+    FROM training_table WHERE split = 'judge'
+),
+sampled AS (SELECT * FROM judged WHERE number % greatest(n // {OVERLAP_JOURNEYS}, 1) = 0),
+positions AS (SELECT journey_id, stratum, unnest(range("offset", "offset" + length)) AS position FROM sampled),
+exposed AS (
+    SELECT DISTINCT journey_id, stratum, cluster_id
+    FROM positions JOIN (SELECT file_row_number AS position, cluster_id FROM touches) USING (position)
+),
+treated AS (SELECT cluster_id, stratum, count(*) AS treated FROM exposed GROUP BY cluster_id, stratum),
+strata AS (SELECT stratum, count(*) AS journeys FROM sampled GROUP BY stratum),
+clusters AS (
+    SELECT cluster_id FROM treated GROUP BY cluster_id
+    HAVING sum(treated) >= {_LEAST_TREATED} * (SELECT sum(journeys) FROM strata)
+)
+SELECT cluster_id, stratum, coalesce(treated, 0) AS treated, journeys
+FROM clusters CROSS JOIN strata LEFT JOIN treated USING (cluster_id, stratum)
 """
 
 
 def create_training_views(connection: duckdb.DuckDBPyConnection, *, training_table: Path, journeys_dir: Path) -> None:
-    """Views training_table, journeys, touches, judge_exposures and the table training_facts."""
+    """Views training_table, journeys, touches, judge_exposures; tables training_facts and cluster_overlap."""
     table = connection.read_parquet(str(training_table))
     profile = [column for column in table.columns if column.startswith("profile__")]
     missing = " AND ".join(f"{quote(column)} IS NULL" for column in profile) or "FALSE"
@@ -60,9 +86,11 @@ def create_training_views(connection: duckdb.DuckDBPyConnection, *, training_tab
         "epoch(label_ts - t_obs) / 3600 AS hours_to_upload"
     ).create_view("training_table")
     parquet_view(connection, "journeys", journeys_dir / "journeys.parquet")
-    connection.read_parquet(str(journeys_dir / "touches.parquet"), file_row_number=True).create_view("touches")
+    touches = connection.read_parquet(str(journeys_dir / "touches.parquet"), file_row_number=True)
+    touches.project(", ".join(_scalars(touches))).create_view("touches")
     parquet_view(connection, "judge_exposures", journeys_dir / "judge.parquet")
     connection.execute(_TRAINING_FACTS)
+    connection.execute(_CLUSTER_OVERLAP)
 
 
 def _scalars(relation: duckdb.DuckDBPyRelation) -> Iterator[str]:
@@ -81,13 +109,10 @@ WITH days AS (
     SELECT date_diff('day', min(day), max(day)) + 1 AS spanned, count(*) AS seen
     FROM (SELECT DISTINCT CAST(ts AS DATE) AS day FROM touchpoints)
 ),
-clusters AS (SELECT count(*) AS n FROM touchpoints GROUP BY cluster_id),
-users AS (SELECT user_id, count(*) AS n FROM touchpoints GROUP BY user_id),
+users AS (SELECT DISTINCT user_id FROM touchpoints),
 uploaders AS (SELECT DISTINCT user_id FROM uploads)
 SELECT
-    (SELECT count(*) FROM clusters) AS clusters,
-    (SELECT max(n) / sum(n) FROM clusters) AS top_cluster_share,
-    (SELECT max(n) / sum(n) FROM users) AS top_user_share,
+    (SELECT count(DISTINCT cluster_id) FROM touchpoints) AS clusters,
     (SELECT count(*) FROM uploaders) AS users_who_upload,
     (SELECT count(*) FROM uploaders SEMI JOIN users USING (user_id)) AS uploaders_with_touches,
     days.spanned AS days,

@@ -12,18 +12,45 @@ from great_expectations.expectations.expectation import Expectation
 
 from features.contract import EARLIEST_SENSIBLE, RESPONSES, TABLES, Table
 from features.journeys import JourneyConfig
-from validation.data_quality import QualityLimits
-from validation.expectations import among, between, fact, has_rows, mostly_present, not_null, unique
+from validation.data_quality import Champion, QualityLimits
+from validation.expectations import (
+    among,
+    between,
+    fact,
+    has_rows,
+    labels_arrived,
+    mostly_present,
+    not_null,
+    overlap,
+    steady,
+    top_share,
+    unique,
+)
 from validation.gx_duckdb import Suite
+
+LEAST_PROPENSITY = 0.005
+"""A cluster that fewer of a stratum's journeys have, or lack, is no treatment there."""
+RECENT_DAYS = 2
+"""Journeys of so many last days show whether uploads arrive later than touches."""
 
 # ---------------------------------------------------------------- the training table
 
 
-def training_suites(columns: Sequence[str], journeys: JourneyConfig, limits: QualityLimits) -> tuple[Suite, ...]:
-    """Suites on the training table (`columns`: its names), on its facts, and on the judge's table of exposures."""
+def training_suites(
+    columns: Sequence[str], journeys: JourneyConfig, limits: QualityLimits, champion: Champion | None = None
+) -> tuple[Suite, ...]:
+    """Suites on the training table (`columns`: its names), touches, facts, overlap, and the judge's exposures."""
     return (
-        Suite(name="training_table", expectations=tuple(_training_rows(columns, journeys))),
+        Suite(name="training_table", expectations=tuple(_training_rows(columns, journeys, limits))),
+        Suite(name="touches", expectations=tuple(_touches(limits, champion))),
         Suite(name="training_facts", expectations=(has_rows(), *_training_facts(limits))),
+        Suite(
+            name="cluster_overlap",
+            expectations=(
+                has_rows("warning", meaning="the judge has journeys with clusters to compare"),
+                overlap("cluster_id", limits.overlap_share, LEAST_PROPENSITY),
+            ),
+        ),
         Suite(
             name="judge_exposures",
             expectations=(
@@ -37,7 +64,18 @@ def training_suites(columns: Sequence[str], journeys: JourneyConfig, limits: Qua
     )
 
 
-def _training_rows(columns: Sequence[str], journeys: JourneyConfig) -> Iterable[Expectation]:
+def _touches(limits: QualityLimits, champion: Champion | None) -> Iterable[Expectation]:
+    """Drift is checked of what is a column here: clusters and responses (encoded profiles: `falsification.drift`)."""
+    yield has_rows()
+    yield top_share("cluster_id", limits.top_cluster_share, what="cluster")
+    if champion is not None:
+        counts = champion.snapshot["clusters"]["cluster"]
+        yield steady("cluster_id", counts, limits.drift_psi, values=champion.clusters)
+        for name, counts in champion.snapshot["responses"].items():
+            yield steady(name, counts, limits.drift_psi, edges=champion.snapshot["edges"][name])
+
+
+def _training_rows(columns: Sequence[str], journeys: JourneyConfig, limits: QualityLimits) -> Iterable[Expectation]:
     longest, window = journeys.max_touches, journeys.control_start_days - journeys.control_end_days
     yield has_rows()
     for column in ("journey_id", "user_id", "t_obs", "offset", "length", "label", "split", "n_control"):
@@ -53,6 +91,7 @@ def _training_rows(columns: Sequence[str], journeys: JourneyConfig) -> Iterable[
         strict_low=True,
         meaning=f"the upload comes within {journeys.horizon_hours} h after t_obs",
     )
+    yield labels_arrived("label", "t_obs", RECENT_DAYS, limits.recent_label_share)
     yield among("split", ("fit", "selection", "judge"), meaning="split is fit, selection or judge")
     yield between("length", 1, longest, meaning=f"a journey has 1 to {longest} touches")
     yield between("offset", 0, None, meaning="a journey starts inside the touch table")
@@ -90,13 +129,6 @@ def _training_facts(limits: QualityLimits) -> Iterable[Expectation]:
         "warning",
         meaning=f"at most {limits.profile_null_share:.0%} of journeys have no profile (they are imputed)",
     )
-    yield fact(
-        "top_cluster_share",
-        None,
-        limits.top_cluster_share,
-        "warning",
-        meaning=f"no cluster has more than {limits.top_cluster_share:.0%} of the touches",
-    )
 
 
 # ---------------------------------------------------------------- the raw logs
@@ -131,6 +163,9 @@ def _log_rows(table: Table, present: Sequence[str], limits: QualityLimits) -> tu
             meaning = f"{column.name} has one dimension throughout"
             expectations.append(among(f"{column.name}_has_usual_length", (True,), meaning=meaning))
     known = {column.name for column in table.columns}
+    if table.name == "touchpoints":
+        expectations.append(top_share("cluster_id", limits.top_cluster_share, what="cluster"))
+        expectations.append(top_share("user_id", limits.top_user_share, what="user"))
     expectations += [mostly_present(name, limits.profile_null_share) for name in present if name not in known]
     return tuple(expectations)
 
@@ -149,11 +184,6 @@ def _log_facts(responses: Sequence[str], limits: QualityLimits) -> Iterable[Expe
         "warning",
         meaning=f"at most {limits.days_missing_share:.0%} of the days have no touch",
     )
-    for column, limit, what in (
-        ("top_cluster_share", limits.top_cluster_share, "cluster"),
-        ("top_user_share", limits.top_user_share, "user"),
-    ):
-        yield fact(column, None, limit, "warning", meaning=f"no {what} has more than {limit:.0%} of the touches")
     for name in responses:
         yield fact(f"{name}_varies", 1, None, "warning", meaning=f"{name} takes more than one value")
         yield fact(

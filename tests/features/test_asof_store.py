@@ -1,8 +1,8 @@
-"""The ASOF store against a brute-force point-in-time join, and the edges of its semantics by hand."""
+"""The ASOF store: the edges of its semantics by hand (`test_asof_oracle.py` has the definition), persist and ranges."""
 
 from __future__ import annotations
 
-import tempfile
+import dataclasses
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 from feast import FeatureStore
 from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from features.asof_join import RangeScan, ViewJoin
 from features.asof_store import AsofOfflineStore, AsofOfflineStoreConfig
@@ -60,49 +58,6 @@ def entities(*rows: tuple[int | None, datetime]) -> pd.DataFrame:
     return pd.DataFrame({"user": pd.array(users, dtype="Int64"), "event_timestamp": pd.to_datetime(list(times))})
 
 
-def brute_force(entity: Row, source: list[Row], ttl: timedelta) -> Any:
-    """The latest row at or before the entity's moment, latest created first; None when it has expired."""
-    seen = [r for r in source if r["k"] == entity["user"] and r["ts"] <= entity["event_timestamp"]]
-    if not seen:
-        return None
-    best = max(seen, key=lambda r: (r["ts"], r["created"]))
-    return None if ttl and entity["event_timestamp"] > best["ts"] + ttl else best["v"]
-
-
-days = st.integers(0, 6).map(at)
-# (k, ts, created) is unique: only then is there one right answer.
-source_rows = st.lists(
-    st.fixed_dictionaries({"k": st.integers(0, 2), "ts": days, "created": days, "v": st.integers(0, 99)}),
-    max_size=12,
-    unique_by=lambda row: (row["k"], row["ts"], row["created"]),
-)
-entity_rows = st.lists(st.fixed_dictionaries({"user": st.integers(0, 3), "event_timestamp": days}), max_size=8)
-ttls = st.integers(0, 3).map(lambda n: timedelta(days=n))
-
-
-@settings(max_examples=40, deadline=None, derandomize=True)
-@given(entity=entity_rows, first=source_rows, second=source_rows, ttl_1=ttls, ttl_2=ttls)
-def test_agrees_with_brute_force(
-    entity: list[Row], first: list[Row], second: list[Row], ttl_1: timedelta, ttl_2: timedelta
-) -> None:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        views = [
-            view(write_source(folder, "a", first), output="a", ttl=ttl_1),
-            view(write_source(folder, "b", second), output="b", ttl=ttl_2),
-        ]
-        frame = pd.DataFrame(entity, columns=["user", "event_timestamp"]).astype(
-            {"user": "int64", "event_timestamp": "datetime64[us]"}
-        )
-        got = job(frame, views).to_arrow().to_pylist()
-    expected = [{**row, "a": brute_force(row, first, ttl_1), "b": brute_force(row, second, ttl_2)} for row in entity]
-
-    def order(row: Row) -> str:
-        return str(sorted(row.items()))
-
-    assert sorted(got, key=order) == sorted(expected, key=order)
-
-
 def test_ttl_is_inclusive_and_zero_is_for_ever(tmp_path: Path) -> None:
     path = write_source(tmp_path, "a", [{"k": 1, "ts": T0, "created": T0, "v": 5}])
     moments = [at(2), at(2) + timedelta(microseconds=1), at(9999)]
@@ -140,6 +95,27 @@ def test_colliding_and_lacking_columns_are_named(tmp_path: Path) -> None:
         job(entities((1, T0)), [view(path), view(path)]).to_arrow()
     with pytest.raises(ConfigError, match=r"lacks \['user'\]"):
         job(entities((1, T0)).rename(columns={"user": "who"}), [view(path)]).to_arrow()
+
+
+def test_names_that_differ_in_case_collide(tmp_path: Path) -> None:
+    path = write_source(tmp_path, "a", [])
+    with pytest.raises(ConfigError, match=r"\['V', 'v'\] would name two columns"):
+        job(entities((1, T0)).assign(V=1), [view(path)]).to_arrow()
+
+
+def test_what_was_created_later_is_hidden_to_the_microsecond(tmp_path: Path) -> None:
+    """Created on day 2: seen by entities from then on, and by a store that stops then; not a microsecond earlier."""
+    path = write_source(tmp_path, "a", [{"k": 1, "ts": T0, "created": at(2), "v": 5}])
+    tick, frame = timedelta(microseconds=1), entities((1, at(2) - timedelta(microseconds=1)), (1, at(2)))
+
+    def values(**limits: Any) -> list[Any]:
+        limited = dataclasses.replace(view(path), **limits)
+        return job(frame, [limited]).to_arrow().sort_by("event_timestamp")["v"].to_pylist()
+
+    assert values() == [5, 5]
+    assert values(hide_later_created=True) == [None, 5]
+    assert values(created_until=at(2)) == [5, 5]
+    assert values(created_until=at(2) - tick) == [None, None]
 
 
 def test_persist_streams_sql_entities_and_spares_what_is_there(tmp_path: Path) -> None:

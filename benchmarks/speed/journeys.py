@@ -1,0 +1,71 @@
+"""Contest `journeys`: building journeys beside reading and sorting the same touchpoints in DuckDB.
+
+`sort` keeps the sorted table in DuckDB and writes nothing; `sort and write` writes it as Parquet, which journeys must
+have. Memory is measured at a tenth of the rows too, since it should not grow with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.speed.contest import Check, Result, peak, ratio, take_turns
+from benchmarks.speed.measure import Outcome, Spread, Work
+from benchmarks.speed.tables import open_written, write_logs
+from features.duck import session, write_parquet
+
+_TASK = "benchmarks.speed.journeys:"
+_SORTED = "SELECT * FROM touchpoints ORDER BY user_id, ts, item_id"
+
+
+def run(folder: Path, *, rows: int, repetitions: int, tell: Callable[[str], None]) -> Result:
+    """Write logs of `rows` touchpoints, and of a tenth of them, under `folder` and hold the contest."""
+    tasks: dict[str, tuple[str, dict[str, Any]]] = {}
+    for share, name in ((1, ""), (10, ", a tenth of the rows")):
+        place = folder / f"tenth-{share}"
+        write_logs(place / "logs", rows // share)
+        tasks[f"ours{name}"] = (_TASK + "ours", {"folder": place})
+    for name, write in (("sort", False), ("sort and write", True)):
+        tasks[name] = (_TASK + "sort", {"folder": folder / "tenth-1", "write": write})
+    costs = take_turns(tasks, repetitions, tell)
+    pairs = zip(costs["ours"], costs["ours, a tenth of the rows"], strict=True)
+    growth = [big.peak_mib / small.peak_mib for big, small in pairs]
+    checks = (
+        Check(what="CPU over reading and sorting", unit="ratio", most=1.5, value=ratio(costs, "ours", "sort")),
+        Check(what="CPU over reading, sorting and writing", unit="ratio", value=ratio(costs, "ours", "sort and write")),
+        Check(what="peak memory over that of a tenth of the rows", unit="ratio", least=0.8, most=1.2,
+              value=Spread.of(growth)),
+        Check(what="peak memory", unit="MiB", value=peak(costs, "ours")),
+    )  # fmt: skip
+    return Result(sizes={"rows": rows}, checks=checks, costs=costs)
+
+
+def ours(folder: str) -> Work:
+    """`build_journeys` with the default configuration."""
+    from features.files import read_json
+    from features.journeys import JourneyConfig, build_journeys
+
+    logs, out = open_written(Path(folder) / "logs"), Path(folder) / "journeys"
+
+    def work() -> Callable[[], Outcome]:
+        build_journeys(logs, JourneyConfig(), out)
+        return lambda: Outcome(rows=read_json(out / "manifest.json")["journeys"])
+
+    return work
+
+
+def sort(folder: str, write: bool) -> Work:
+    """All columns of the touchpoints, in the journeys' order."""
+    logs, out = open_written(Path(folder) / "logs"), Path(folder) / "sorted.parquet"
+
+    def work() -> Callable[[], Outcome]:
+        with session(scratch=Path(folder)) as connection:
+            logs.register(connection)
+            if write:
+                write_parquet(connection, _SORTED, out)
+            else:
+                connection.execute(f"CREATE TEMP TABLE sorted AS {_SORTED}")
+        return lambda: Outcome(rows=logs.rows["touchpoints"])
+
+    return work

@@ -1,0 +1,187 @@
+"""Every stage of a run on logs of rising size, each in a process of its own, and how its cost grows.
+
+    cpu(n) = s + c nᵏ      n touchpoints, s the least that a stage costs at any size, k the scaling exponent:
+    k = log[(cpu(n₂) − s) / (cpu(n₁) − s)] / log(n₂ / n₁)      over the two largest sizes
+
+Training takes one epoch, whatever early stopping would do, and no stage sees what another one left in memory.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.speed.measure import Cost, Outcome, Work, in_process
+from benchmarks.speed.tables import open_written, write_logs
+
+STAGES = (
+    "open_logs", "validate_logs", "build_journeys", "retrieve_features", "validate_training_table", "train",
+    "attribute",
+)  # fmt: skip
+FLOOR = 2_000
+"""Touchpoints of the smallest logs, whose cost is hardly more than s: fewer give no journeys to train on."""
+_OUTPUTS = {
+    "open_logs": "logs", "build_journeys": "journeys", "retrieve_features": "data", "train": "model",
+    "attribute": "credits",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageCost:
+    """What a stage cost on logs of one size. stored_bytes: of the folder it leaves (open_logs: of the logs)."""
+
+    stage: str
+    touches: int
+    cost: Cost
+    stored_bytes: int
+
+
+def run(folder: Path, sizes: Sequence[int], names: Sequence[str], tell: Callable[[str], None]) -> list[StageCost]:
+    """The stages `names`, in order, on logs of FLOOR and of every size; what they need runs too."""
+    taken = []
+    for touches in (FLOOR, *sizes):
+        place = folder / str(touches)
+        write_logs(place / "logs", touches)
+        for name in STAGES[: max(map(STAGES.index, names)) + 1]:
+            tell(f"{name}, {touches:,} touchpoints")
+            cost = in_process(f"benchmarks.speed.stages:{name}", {"folder": place})
+            if name in names:
+                taken.append(StageCost(stage=name, touches=touches, cost=cost, stored_bytes=_stored(place, name)))
+        shutil.rmtree(place)
+    return taken
+
+
+def exponents(taken: Sequence[StageCost]) -> dict[str, float | None]:
+    """k of every stage; None where start-up leaves nothing to fit."""
+    found: dict[str, float | None] = {}
+    for name in dict.fromkeys(each.stage for each in taken):
+        cpu = {each.touches: each.cost.cpu_s for each in taken if each.stage == name}
+        start_up, sizes = min(cpu.values()), sorted(cpu.keys() - {FLOOR})
+        if len(sizes) < 2:
+            found[name] = None
+            continue
+        low, high = sizes[-2:]
+        grown = cpu[high] - start_up, cpu[low] - start_up
+        found[name] = math.log(grown[0] / grown[1]) / math.log(high / low) if min(grown) > 0 else None
+    return found
+
+
+def as_dict(taken: Sequence[StageCost]) -> dict[str, Any]:
+    """Fit for JSON."""
+    return {"floor": FLOOR, "costs": [asdict(each) for each in taken], "exponents": exponents(taken)}
+
+
+def _stored(place: Path, name: str) -> int:
+    folder = _OUTPUTS.get(name)
+    return sum(file.stat().st_size for file in (place / folder).rglob("*") if file.is_file()) if folder else 0
+
+
+def open_logs(folder: str) -> Work:
+    """The contract's checks."""
+    from features import reader
+
+    def work() -> Callable[[], Outcome]:
+        logs = reader.open_logs(Path(folder) / "logs")
+        return lambda: Outcome(rows=sum(logs.rows.values()))
+
+    return work
+
+
+def validate_logs(folder: str) -> Work:
+    """The checkpoint of the logs."""
+    import validation.gx_duckdb  # noqa: F401 -- seconds of imports
+    from validation import data_quality
+
+    logs = open_written(Path(folder) / "logs")
+
+    def work() -> Callable[[], Outcome]:
+        data_quality.validate_logs(logs, Path(folder) / "logs_quality")
+        return lambda: Outcome(rows=sum(logs.rows.values()))
+
+    return work
+
+
+def build_journeys(folder: str) -> Work:
+    """Journeys with the default configuration."""
+    from features import journeys
+
+    logs, out = open_written(Path(folder) / "logs"), Path(folder) / "journeys"
+
+    def work() -> Callable[[], Outcome]:
+        journeys.build_journeys(logs, journeys.JourneyConfig(), out)
+        return lambda: Outcome(rows=_manifest(folder)["journeys"])
+
+    return work
+
+
+def retrieve_features(folder: str) -> Work:
+    """Sources and retrieval through Feast."""
+    from features import retrieval
+
+    logs = open_written(Path(folder) / "logs")
+    store, data = Path(folder) / "store", Path(folder) / "data"
+
+    def work() -> Callable[[], Outcome]:
+        retrieval.retrieve_features(logs, Path(folder) / "journeys", store, data)
+        return lambda: Outcome(rows=_manifest(folder)["journeys"])
+
+    return work
+
+
+def validate_training_table(folder: str) -> Work:
+    """The checkpoint of the training table."""
+    import validation.gx_duckdb  # noqa: F401 -- seconds of imports
+    from validation import data_quality
+
+    place = Path(folder)
+
+    def work() -> Callable[[], Outcome]:
+        data_quality.validate_training_table(place / "journeys", place / "data", place / "table_quality")
+        return lambda: Outcome(rows=_manifest(folder)["journeys"])
+
+    return work
+
+
+def train(folder: str) -> Work:
+    """One epoch of the default model and one of the naive baseline."""
+    from model import train as training
+    from model.settings import ModelConfig, TrainConfig
+
+    place = Path(folder)
+
+    def work() -> Callable[[], Outcome]:
+        training.train(
+            journeys_dir=place / "journeys", data_dir=place / "data", model_config=ModelConfig(),
+            config=TrainConfig(seed=7, max_epochs=1, min_steps=1), checkpoints=place / "checkpoints",
+            out=place / "model", baselines_out=place / "baselines",
+        )  # fmt: skip
+        return lambda: Outcome(rows=_manifest(folder)["splits"]["fit"])
+
+    return work
+
+
+def attribute(folder: str) -> Work:
+    """Credits of every journey."""
+    from model import attribution
+
+    place = Path(folder)
+
+    def work() -> Callable[[], Outcome]:
+        attribution.attribute(
+            model_dir=place / "model", journeys_dir=place / "journeys", data_dir=place / "data",
+            out=place / "credits", baselines_dir=place / "baselines",
+        )  # fmt: skip
+        return lambda: Outcome(rows=_manifest(folder)["journeys"])
+
+    return work
+
+
+def _manifest(folder: str) -> Mapping[str, Any]:
+    from features.files import read_json
+
+    manifest: Mapping[str, Any] = read_json(Path(folder) / "journeys" / "manifest.json")
+    return manifest
