@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,11 @@ def write_parquet(
 def parquet_view(connection: duckdb.DuckDBPyConnection, name: str, path: Path) -> None:
     """Make `name` a view of the Parquet file `path`."""
     connection.read_parquet(str(path)).create_view(name, replace=True)
+
+
+def by_file(values: Sequence[int]) -> str:
+    """SQL: the value of the file that a row of a read over several Parquet files comes from, a value a file."""
+    return f"list_extract({list(values)}::BIGINT[], CAST(file_index AS BIGINT) + 1)"
 
 
 def parquet_sql(path: Path) -> str:

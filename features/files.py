@@ -64,6 +64,14 @@ def refuse_foreign(out: Path, marker: str) -> None:
         raise ConfigError(f"--out {out}: holds files but no {marker}, so it is not this command's to replace")
 
 
+def link(source: Path, target: Path) -> None:
+    """The same file under another name; a copy where the two are on different file systems."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as sorted, indented JSON, atomically; NaN and infinity are refused."""
     with atomic_file(path) as temporary:

@@ -3,7 +3,7 @@
 A session is a run of a user's touchpoints without a gap above 30 min and without an upload inside; an upload
 at the moment of a touchpoint counts as before it. One observation a session, at t_obs = its last touch:
 
-    T     = the last L touches in [t_obs − lookback, t_obs], oldest first, as a range into touches.parquet
+    T     = the last L touches in [t_obs − lookback, t_obs], oldest first, as a range into the touch table
     label = 1 if the first upload after t_obs falls in (t_obs, t_obs + horizon] and no later t_obs precedes it
     n     = uploads in [t_obs − 35 d, t_obs − 7 d), the negative-control outcome
 
@@ -15,11 +15,16 @@ Splits follow the user: fit, selection, judge by a salted MD5 of user_id, the sa
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
+import os
+import shutil
+import sys
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +32,13 @@ import duckdb
 
 from features import journeys_sql as sql
 from features.contract import TOUCHPOINTS
-from features.duck import fetch_one, quote, session, used, write_parquet
+from features.duck import by_file, fetch_one, quote, session, used, write_parquet
 from features.errors import BadLogsError, ConfigError
-from features.files import atomic_dir, write_json
+from features.files import atomic_dir, link, read_json, sha256_file, write_json
 from features.reader import Logs
+from features.shards import Shard, ShardConfig, cut, exchange, register_shard
+from features.touches import touch_part
+from features.workers import over
 
 logger = logging.getLogger(__name__)
 
@@ -95,25 +103,53 @@ def split_of(user_id: int, config: JourneyConfig) -> str:
     return "fit" if share < fit_below else "selection" if share < selection_below else "judge"
 
 
-def build_journeys(logs: Logs, config: JourneyConfig, out: Path) -> None:
-    """Write touches, journeys, judge (Parquet, sorted by key) and manifest.json into the folder `out`.
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """Everything a shard is built from, wherever that happens."""
 
+    logs: Logs
+    config: JourneyConfig
+    shards: tuple[Shard, ...]
+    parts: Path
+    """Folder of the shards' files, kept until the whole is there."""
+    threads: int | None
+    """DuckDB's threads a shard; None = all cores."""
+
+    @property
+    def exchanged(self) -> Path:
+        return self.parts / "exchanged"
+
+    def part(self, shard: Shard) -> Path:
+        return self.parts / f"{shard.number:05d}"
+
+
+def build_journeys(
+    logs: Logs, config: JourneyConfig, out: Path, *, shards: ShardConfig | None = None, work: Path | None = None
+) -> None:
+    """Write touches/, journeys, judge (Parquet, sorted by key) and manifest.json into the folder `out`.
+
+    work: a folder of its own for finished shards, so that a killed build goes on with those that are missing; gone in
+    the end (default: beside `out`).
+    What is there already, of the same logs, configuration and code, is not built again.
     Raises BadLogsError when not one observation has its whole horizon inside the logs.
     """
-    began = time.monotonic()
-    with atomic_dir(Path(out)) as folder, session(scratch=folder.parent) as connection:
-        logs.register(connection)
-        touches = folder / "touches.parquet"
-        columns = ", ".join(quote(c.name) for c in _touch_columns(logs))
-        write_parquet(connection, sql.TOUCHES.format(columns=columns), touches)
-        logger.info("journeys: touches sorted, %.1f s", time.monotonic() - began)
-        values = _parameters(logs, config)
-        _build(connection, touches, values)
-        write_parquet(connection, "SELECT * FROM journeys ORDER BY journey_id", folder / "journeys.parquet")
-        post = sql.POST_EXPOSURES
-        write_parquet(connection, post, folder / "judge.parquet", used(post, values))
-        manifest = _manifest(connection, logs, config)
+    began, out, shards = time.monotonic(), Path(out), shards or ShardConfig()
+    fingerprint = _fingerprint(logs, config)
+    if is_built(out, fingerprint):
+        logger.info("journeys: %s is up to date", out)
+        return
+    work = Path(work) if work is not None else out.with_name(f".{out.name}.parts")
+    parts = work / f"{fingerprint[:16]}-{shards.touches}"
+    parts.mkdir(parents=True, exist_ok=True)
+    build = Build(
+        logs=logs, config=config, shards=cut(logs, shards, parts), parts=parts,
+        threads=None if shards.jobs == 1 else max((os.cpu_count() or 1) // shards.jobs, 1),
+    )  # fmt: skip
+    _build_shards(build, shards)
+    with atomic_dir(out) as folder:
+        manifest = _join_shards(build, folder) | {"fingerprint": fingerprint}
         write_json(folder / "manifest.json", manifest)
+    shutil.rmtree(work)
     logger.info(
         "journeys: %s journeys with %s labels of %s users, %.1f s",
         *(f"{manifest[name]:,}" for name in ("journeys", "labels", "users")),
@@ -121,30 +157,112 @@ def build_journeys(logs: Logs, config: JourneyConfig, out: Path) -> None:
     )
 
 
-def _touch_columns(logs: Logs) -> list[Any]:
-    """user_id, ts, item_id, author_id, cluster_id, then the optional columns that the logs hold."""
-    order = {name: rank for rank, name in enumerate(("user_id", "ts", "item_id", "author_id", "cluster_id"))}
-    held = [column for column in TOUCHPOINTS.columns if logs.has("touchpoints", column.name)]
-    return sorted(held, key=lambda column: order.get(column.name, len(order)))
+def is_built(folder: Path, fingerprint: str) -> bool:
+    """Whether the folder holds, unharmed, what `fingerprint` names."""
+    if not (folder / "manifest.json").is_file():
+        return False
+    manifest = read_json(folder / "manifest.json")
+    return manifest.get("fingerprint") == fingerprint and all(
+        (folder / name).is_file() and sha256_file(folder / name) == digest for name, digest in manifest["files"].items()
+    )
 
 
-def _build(connection: duckdb.DuckDBPyConnection, touches: Path, values: Mapping[str, Any]) -> None:
-    """Run the steps up to the table `journeys`."""
-    connection.read_parquet(str(touches), file_row_number=True).project(
-        "user_id, ts, cluster_id, file_row_number AS position"
-    ).create_view("positioned")
-    share = sql.SHARE.format(salt=SPLIT_SALT)
-    steps = (sql.UPLOAD_TIMES, sql.OBSERVED, sql.RANGED, sql.CONTROLS, sql.JOURNEYS.format(share=share))
-    for step in steps:
-        connection.execute(step, used(step, values))
-    if fetch_one(connection, "SELECT count(*) FROM ranged")[0] == 0:
+def _fingerprint(logs: Logs, config: JourneyConfig) -> str:
+    """SHA-256 over all that decides the journeys: logs, configuration, code and library."""
+    code = [sha256_file(Path(module.__file__ or "")) for module in (sql, sys.modules[__name__])]
+    parts = [logs.fingerprint, asdict(config), code, duckdb.__version__]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _build_shards(build: Build, shards: ShardConfig) -> None:
+    """Have the shards built that are missing."""
+    missing = [shard for shard in build.shards if not is_built(build.part(shard), str(shard))]
+    if len(missing) < len(build.shards):
+        logger.info("journeys: %d of %d shards are there already", len(build.shards) - len(missing), len(build.shards))
+    if len(build.shards) > 1 and missing and not build.exchanged.exists():
+        exchange(build.logs, build.shards, _touch_columns(build.logs), build.exchanged)
+    over(partial(_build_shard, build), missing, jobs=shards.jobs, ray_address=shards.ray_address)
+
+
+def _build_shard(build: Build, shard: Shard) -> None:
+    """Write the shard's touches, journeys (numbered from 0), judge and manifest.json."""
+    values = _parameters(build.logs, build.config)
+    with atomic_dir(build.part(shard)) as folder, session(scratch=build.parts, threads=build.threads) as connection:
+        if len(build.shards) > 1:
+            register_shard(connection, shard, build.exchanged)
+        else:
+            build.logs.register(connection)
+        columns = ", ".join(map(quote, _touch_columns(build.logs)))
+        write_parquet(connection, sql.TOUCHES.format(columns=columns), folder / "touches.parquet")
+        connection.read_parquet(str(folder / "touches.parquet"), file_row_number=True).create_view("touches")
+        positioned = sql.POSITIONED.format(first_touch=shard.first_touch)
+        journeys = sql.JOURNEYS.format(share=sql.SHARE.format(salt=SPLIT_SALT))
+        for step in (positioned, sql.UPLOAD_TIMES, sql.OBSERVED, sql.RANGED, sql.CONTROLS, journeys):
+            connection.execute(step, used(step, values))
+        write_parquet(connection, "SELECT * FROM journeys ORDER BY journey_id", folder / "journeys.parquet")
+        post = sql.POST_EXPOSURES
+        write_parquet(connection, post, folder / "judge.parquet", used(post, values))
+        counts = dict(zip(COUNTED, fetch_one(connection, sql.COUNTS), strict=True))
+        files = {file.name: sha256_file(file) for file in sorted(folder.iterdir())}
+        write_json(folder / "manifest.json", {"fingerprint": str(shard), "counts": counts, "files": files})
+
+
+def _join_shards(build: Build, folder: Path) -> dict[str, Any]:
+    """The shards as one: their touches side by side, their journeys numbered on. Returns the manifest."""
+    manifests = [read_json(build.part(shard) / "manifest.json") for shard in build.shards]
+    counts = {name: sum(manifest["counts"][name] for manifest in manifests) for name in COUNTED}
+    if not counts["uncensored"]:
         raise BadLogsError(
             "no session has its whole horizon inside the logs",
             table="touchpoints",
             column="ts",
-            example=f"the logs end at {values['log_end']}, the horizon is {values['horizon']}",
+            example=f"the logs end at {build.logs.latest_ts}, the horizon is {build.config.horizon_hours} h",
             remedy="Provide longer logs, or a shorter journeys.horizon_hours",
         )
+    (folder / "touches").mkdir()
+    files = {}
+    for shard, manifest in zip(build.shards, manifests, strict=True):
+        name = touch_part(shard.number)
+        link(build.part(shard) / "touches.parquet", folder / name)
+        files[name] = manifest["files"]["touches.parquet"]
+    for name in ("journeys.parquet", "judge.parquet"):
+        _number_on([build.part(shard) / name for shard in build.shards], manifests, folder / name)
+        files[name] = sha256_file(folder / name)
+    return {
+        **{name: counts[name] for name in ("journeys", "labels", "touches", "users")},
+        "censored": counts["observed"] - counts["uncensored"],
+        "splits": {name: counts[name] for name in ("fit", "selection", "judge")},
+        "judge_dropped_no_post_window": counts["uncensored"] - counts["journeys"],
+        "responses": list(build.logs.responses),
+        "has_randomised": build.logs.has_randomised,
+        "latest_ts": build.logs.latest_ts.isoformat(),
+        "logs_fingerprint": build.logs.fingerprint,
+        "config": asdict(build.config),
+        "files": files,
+    }
+
+
+def _number_on(files: list[Path], manifests: list[dict[str, Any]], out: Path) -> None:
+    """One file of the shards' files, in their order, with journey_id counted on."""
+    journeys = [manifest["counts"]["journeys"] for manifest in manifests]
+    first = list(accumulate(journeys, initial=0))[:-1]
+    with session(scratch=out.parent) as connection:
+        connection.execute("SET preserve_insertion_order = true")
+        connection.read_parquet([str(file) for file in files]).project(
+            f"* REPLACE (journey_id + {by_file(first)} AS journey_id)"
+        ).create_view("counted_on")
+        write_parquet(connection, "SELECT * FROM counted_on", out)
+
+
+COUNTED = ("journeys", "labels", "users", "fit", "selection", "judge", "observed", "uncensored", "touches")
+"""What a shard's manifest counts, as journeys_sql.COUNTS."""
+
+
+def _touch_columns(logs: Logs) -> list[str]:
+    """user_id, ts, item_id, author_id, cluster_id, then the optional columns that the logs hold."""
+    order = {name: rank for rank, name in enumerate(("user_id", "ts", "item_id", "author_id", "cluster_id"))}
+    held = [column.name for column in TOUCHPOINTS.columns if logs.has("touchpoints", column.name)]
+    return sorted(held, key=lambda name: order.get(name, len(order)))
 
 
 def _cuts(config: JourneyConfig) -> tuple[int, int]:
@@ -166,20 +284,4 @@ def _parameters(logs: Logs, config: JourneyConfig) -> dict[str, Any]:
         "log_end": logs.latest_ts,
         "fit_below": fit_below,
         "selection_below": selection_below,
-    }
-
-
-def _manifest(connection: duckdb.DuckDBPyConnection, logs: Logs, config: JourneyConfig) -> dict[str, Any]:
-    names = ("journeys", "labels", "users", "fit", "selection", "judge", "observed", "uncensored", "touches")
-    counts = dict(zip(names, fetch_one(connection, sql.COUNTS), strict=True))
-    return {
-        **{name: counts[name] for name in ("journeys", "labels", "touches", "users")},
-        "censored": counts["observed"] - counts["uncensored"],
-        "splits": {name: counts[name] for name in ("fit", "selection", "judge")},
-        "judge_dropped_no_post_window": counts["uncensored"] - counts["journeys"],
-        "responses": list(logs.responses),
-        "has_randomised": logs.has_randomised,
-        "latest_ts": logs.latest_ts.isoformat(),
-        "logs_fingerprint": logs.fingerprint,
-        "config": asdict(config),
     }

@@ -7,7 +7,13 @@ $control_end, $post (intervals), $max_touches, $log_start, $log_end, $fit_below,
 from __future__ import annotations
 
 TOUCHES = "SELECT {columns} FROM touchpoints ORDER BY user_id, ts, item_id"
-"""The touch table; a row's number is its position."""
+"""A shard's touches, sorted by key."""
+
+POSITIONED = """
+CREATE TEMP VIEW positioned AS
+SELECT user_id, ts, cluster_id, file_row_number + {first_touch} AS position FROM touches
+"""
+"""Positions go on from the shards before; first_touch is their number of touches."""
 
 UPLOAD_TIMES = """
 CREATE TEMP TABLE upload_times AS

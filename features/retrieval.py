@@ -37,6 +37,7 @@ from features.errors import ConfigError
 from features.files import atomic_dir, read_json, write_json
 from features.reader import Logs
 from features.sources import make_catalogue, write_sources
+from features.touches import positioned_touches
 
 logger = logging.getLogger(__name__)
 
@@ -57,11 +58,11 @@ def retrieve_features(logs: Logs, journeys_dir: Path, store_dir: Path, out: Path
             f"journeys in {journeys_dir} were built from logs {built_from[:12]}, these are "
             f"{logs.fingerprint[:12]} ({logs.root}): build the journeys again"
         )
-    write_sources(logs, journeys_dir / "touches.parquet", store_dir / "sources")
+    write_sources(logs, journeys_dir, store_dir / "sources")
     store = apply_definitions(logs, store_dir)
     with atomic_dir(out) as folder, tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         _write_training_table(store, journeys_dir / "journeys.parquet", Path(scratch), folder)
-        clusters = _write_items(store, logs, journeys_dir / "touches.parquet", Path(scratch), folder)
+        clusters = _write_items(store, logs, journeys_dir, Path(scratch), folder)
         if logs.has_upload_embeddings:
             _write_uploads(logs, journeys_dir / "journeys.parquet", Path(scratch), folder)
         write_json(folder / "schema.json", _schema(logs, folder / "training_table.parquet", clusters))
@@ -115,13 +116,13 @@ def _write_training_table(store: FeatureStore, journeys: Path, scratch: Path, fo
     logger.info("features: training table retrieved, %.1f s", time.monotonic() - began)
 
 
-def _write_items(store: FeatureStore, logs: Logs, touches: Path, scratch: Path, folder: Path) -> list[int]:
+def _write_items(store: FeatureStore, logs: Logs, journeys_dir: Path, scratch: Path, folder: Path) -> list[int]:
     """The catalogue with the features of ITEM_SERVICE as of the end of the logs; its clusters, sorted."""
     began = time.monotonic()
     entities, joined = scratch / "items.parquet", scratch / "joined_items.parquet"
     with session(scratch=scratch) as connection:
         logs.register(connection)
-        parquet_view(connection, "touches", touches)
+        positioned_touches(connection, journeys_dir).create_view("touches")
         make_catalogue(connection, logs)
         query = "SELECT item_id, author_id, cluster_id, $at::TIMESTAMP AS event_timestamp FROM catalogue"
         write_parquet(connection, f"{query} ORDER BY item_id", entities, {"at": logs.latest_ts})

@@ -12,7 +12,7 @@ from features.errors import ConfigError
 
 Section = TypeVar("Section")
 
-SECTIONS = ("contract", "journeys", "model", "train", "sweep", "judge", "registry", "allocator", "plan")
+SECTIONS = ("contract", "journeys", "shards", "model", "train", "sweep", "judge", "registry", "allocator", "plan")
 """Every section there is, whoever owns it."""
 
 

@@ -18,9 +18,10 @@ from pathlib import Path
 
 import duckdb
 
-from features.duck import parquet_view, quote, session, used, write_parquet
+from features.duck import quote, session, used, write_parquet
 from features.files import atomic_file
 from features.reader import Logs
+from features.touches import positioned_touches
 
 logger = logging.getLogger(__name__)
 
@@ -100,10 +101,10 @@ ORDER BY author_id, event_timestamp
 """
 
 
-def write_sources(logs: Logs, touches: Path, folder: Path) -> None:
+def write_sources(logs: Logs, journeys_dir: Path, folder: Path) -> None:
     """Write profile (if the logs have users/), activity, item and author .parquet into `folder`, atomically.
 
-    touches: the journeys' touches.parquet. A failure leaves the sources of the run before as they were.
+    A failure leaves the sources of the run before as they were.
     """
     began = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
@@ -112,7 +113,7 @@ def write_sources(logs: Logs, touches: Path, folder: Path) -> None:
         queries["profile"] = _profile_query(logs)
     with session(scratch=folder) as connection:
         logs.register(connection)
-        parquet_view(connection, "touches", touches)
+        positioned_touches(connection, journeys_dir).create_view("touches")
         make_catalogue(connection, logs)
         for name, query in queries.items():
             with atomic_file(folder / f"{name}.parquet") as temporary:

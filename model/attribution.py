@@ -72,7 +72,7 @@ def attribute(
     """
     bundle = load_bundle(model_dir)
     table = load_journeys(journeys_dir, data_dir, bundle.schema)
-    touches = pq.read_table(journeys_dir / "touches.parquet", columns=["item_id", "author_id", "cluster_id", "ts"])
+    touches = pq.read_table(journeys_dir / "touches", columns=["item_id", "author_id", "cluster_id", "ts"])
     naive = _load_naive(baselines_dir, bundle, table)
     identified = bool(bundle.schema["responses"])
     with atomic_dir(out) as folder:

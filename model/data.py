@@ -197,7 +197,7 @@ def _read_journeys(path: Path, schema: dict[str, Any]) -> _Journeys:
     arrays["control_JC"] = np.empty((rows, len(controls)), np.float32)
     columns = [*KEYS, "offset", "length", *(spec["column"] for spec in profile), *controls]
     keys = []
-    for place, batch in stream(path, list(dict.fromkeys(columns))):
+    for place, batch in stream([path], list(dict.fromkeys(columns))):
         frame = batch.to_pandas()
         keys.append(frame[list(KEYS)])
         for name in ("offset", "length", "label"):

@@ -6,7 +6,7 @@ back as memory maps, so that processes which train side by side share one copy t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from features.files import atomic_dir
+from features.touches import touch_files
 
 ROWS = 131_072
 """Rows read at a time."""
@@ -35,13 +36,14 @@ def index_of(known: pd.Index[Any], value_N: NDArray[Any]) -> NDArray[np.int64]:
     return index_N.reshape(value_N.shape)
 
 
-def stream(path: Path, columns: list[str]) -> Iterator[tuple[slice, pa.RecordBatch]]:
-    """Batches of a Parquet file's rows, each with its place in the file."""
+def stream(paths: Sequence[Path], columns: list[str]) -> Iterator[tuple[slice, pa.RecordBatch]]:
+    """Batches of rows of Parquet files that continue each other, each with its place in the whole."""
     start = 0
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(ROWS, columns=columns):
-            yield slice(start, start + batch.num_rows), batch
-            start += batch.num_rows
+    for path in paths:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(ROWS, columns=columns):
+                yield slice(start, start + batch.num_rows), batch
+                start += batch.num_rows
 
 
 def read_columns(journeys_dir: Path, data_dir: Path, schema: dict[str, Any], cache: Path | None = None) -> Arrays:
@@ -66,7 +68,7 @@ def _in_file(folder: Path, name: str, shape: tuple[int, ...], dtype: Any) -> NDA
 
 def _read(journeys_dir: Path, data_dir: Path, schema: dict[str, Any], allocate: Allocate) -> Arrays:
     items = _read_items(data_dir / "items.parquet", schema, allocate)
-    return items | _read_touches(journeys_dir / "touches.parquet", schema, pd.Index(items["item_id_I"]), allocate)
+    return items | _read_touches(touch_files(journeys_dir), schema, pd.Index(items["item_id_I"]), allocate)
 
 
 def _read_items(path: Path, schema: dict[str, Any], allocate: Allocate) -> Arrays:
@@ -77,7 +79,7 @@ def _read_items(path: Path, schema: dict[str, Any], allocate: Allocate) -> Array
     content_ID = arrays["content_ID"] = allocate("content_ID", (rows + 1, max(embedding_dim, 1)), np.float32)
     content_ID[:] = 0
     embedded = ["embedding"] if embedding_dim and "embedding" in present else []
-    for place, batch in stream(path, ["item_id", "author_id", "cluster_id", *embedded]):
+    for place, batch in stream([path], ["item_id", "author_id", "cluster_id", *embedded]):
         arrays["item_id_I"][place] = batch["item_id"].to_numpy()
         arrays["author_id_I"][place] = batch["author_id"].to_numpy()
         arrays["cluster_index_I"][place] = index_of(clusters, batch["cluster_id"].to_numpy())
@@ -87,13 +89,14 @@ def _read_items(path: Path, schema: dict[str, Any], allocate: Allocate) -> Array
     return arrays
 
 
-def _read_touches(path: Path, schema: dict[str, Any], items: pd.Index[Any], allocate: Allocate) -> Arrays:
+def _read_touches(paths: list[Path], schema: dict[str, Any], items: pd.Index[Any], allocate: Allocate) -> Arrays:
     """The touches in their own order, by user, and where each user's begin.
 
     touch_ts_N in µs, touch_item_N a row of the content, touch_cluster_N a position in the schema's clusters,
     response_NR (NaN where nothing was observed), touch_randomised_N (False where the logs do not say).
     """
-    rows, present = pq.read_metadata(path).num_rows, set(pq.read_schema(path).names)
+    rows = sum(pq.read_metadata(path).num_rows for path in paths)
+    present = set(pq.read_schema(paths[0]).names)
     responses, clusters = schema["responses"], pd.Index(schema["clusters"], dtype=np.int64)
     marked = [name for name in ("randomised",) if name in present]
     arrays = {name: allocate(name, (rows,), np.int64) for name in ("touch_ts_N", "touch_item_N", "touch_cluster_N")}
@@ -101,7 +104,7 @@ def _read_touches(path: Path, schema: dict[str, Any], items: pd.Index[Any], allo
     arrays["touch_randomised_N"] = allocate("touch_randomised_N", (rows,), np.bool_)
     arrays["touch_randomised_N"][:] = False
     users, starts = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for place, batch in stream(path, ["user_id", "ts", "item_id", "cluster_id", *responses, *marked]):
+    for place, batch in stream(paths, ["user_id", "ts", "item_id", "cluster_id", *responses, *marked]):
         user_id_B = batch["user_id"].to_numpy()
         first_B = np.flatnonzero(np.diff(user_id_B, prepend=user_id_B[:1] - 1))
         users.append(user_id_B[first_B])

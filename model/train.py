@@ -30,6 +30,7 @@ from features.errors import AlmMtaError, TrainingFailed
 from features.files import atomic_dir, read_json, sha256_file, write_json
 from features.process import end_with_parent
 from features.settings import load_section
+from features.touches import touch_files
 from model.bank import build_bank
 from model.baselines.naive import NaiveModel
 from model.bundle import save_bundle
@@ -253,7 +254,7 @@ def _fingerprint(journeys_dir: Path, data_dir: Path, model_config: ModelConfig, 
     """Names a checkpoint folder by what it was trained on and how."""
     here = Path(__file__).parent
     parts: dict[str, Any] = {
-        "touches": sha256_file(journeys_dir / "touches.parquet"),
+        "touches": [sha256_file(part) for part in touch_files(journeys_dir)],
         "table": sha256_file(data_dir / "training_table.parquet"),
         "items": sha256_file(data_dir / "items.parquet"),
         "schema": sha256_file(data_dir / "schema.json"),
@@ -267,7 +268,7 @@ def _fingerprint(journeys_dir: Path, data_dir: Path, model_config: ModelConfig, 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m model.train", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--journeys", type=Path, required=True, help="folder of touches.parquet")
+    parser.add_argument("--journeys", type=Path, required=True, help="folder of the touch table")
     parser.add_argument("--data", type=Path, required=True, help="folder of training_table.parquet and items.parquet")
     parser.add_argument("--config", type=Path, required=True, help="YAML with sections model and train")
     parser.add_argument(

@@ -11,6 +11,7 @@ from allocator.client import AllocatorConfig
 from features.errors import ConfigError
 from features.journeys import JourneyConfig
 from features.settings import ContractConfig
+from features.shards import ShardConfig
 from model.settings import ModelConfig, RegistryConfig, SweepConfig, TrainConfig
 from validation.measured import JudgeConfig
 
@@ -50,6 +51,8 @@ class PipelineConfig:
     """How the logs spell the data contract."""
     journeys: JourneyConfig = field(default_factory=JourneyConfig)
     """How journeys are cut and split."""
+    shards: ShardConfig = field(default_factory=ShardConfig)
+    """How their build is cut, and who builds the shards."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The front-door model."""
     train: TrainConfig = field(default_factory=TrainConfig)

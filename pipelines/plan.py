@@ -48,7 +48,7 @@ def plan_users(journeys: Path, data: Path, config: PlanConfig) -> list[dict[str,
     columns = ["user_id", "t_obs", "offset", "length", "split", *profile]
     table = pq.read_table(data / "training_table.parquet", columns=columns).to_pandas()
     latest = table[table["split"] == "judge"].sort_values(["user_id", "t_obs"]).groupby("user_id").tail(1)
-    touches = pq.read_table(journeys / "touches.parquet", columns=["item_id", "ts"])
+    touches = pq.read_table(journeys / "touches", columns=["item_id", "ts"])
     items = np.unique(pq.read_table(data / "items.parquet", columns=["item_id"])["item_id"].to_numpy())
     return [
         {

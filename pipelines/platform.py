@@ -13,7 +13,7 @@ Needs = Literal["data", "compute", "outside", "registry", "push"]
 
 
 class Platform(Protocol):
-    """Settles a task onto the place where it will run, and says where a killed training finds its checkpoint."""
+    """Settles a task onto the place where it will run, and says where what was killed goes on."""
 
     def settle(self, task: Any, label: str, needs: Needs) -> Any: ...
 

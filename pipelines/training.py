@@ -21,7 +21,8 @@ DESCRIPTION = """Which consumed items caused an upload? Trains the front-door at
 against the champion's and, only when the gate approves, registers the model, pushes it to the incentive allocator and
 promotes it. Parameters: logs = folder of the logs (data contract: touchpoints/, uploads/, items/, users/);
 config = YAML of all sections (see `alm-mta run --print_config`); allocator_url and model_store = where an approved
-model goes; checkpoint_root = where a killed training finds its checkpoint; scheduled_time = slot of a scheduled run.
+model goes; checkpoint_root = where what was killed goes on: finished shards, checkpoints; scheduled_time = slot of a
+scheduled run.
 """
 
 
@@ -53,7 +54,8 @@ def training_pipeline(*, with_sweep: bool = False, on: Platform | None = None) -
     ) -> Outputs:
         inputs = {"logs": logs, "config": config, "scheduled_time": scheduled_time}
         checked_logs = place.settle(validate_logs(**inputs), "Validate logs", "outside")
-        built = place.settle(build_journeys(**inputs), "Build journeys", "outside").after(checked_logs)
+        kept = place.checkpoints(checkpoint_root)
+        built = place.settle(build_journeys(**inputs, work_dir=kept), "Build journeys", "outside").after(checked_logs)
         journeys = built.outputs["journeys"]
 
         retrieved = place.settle(retrieve_features(**inputs, journeys=journeys), "Retrieve features", "outside")
@@ -71,7 +73,7 @@ def training_pipeline(*, with_sweep: bool = False, on: Platform | None = None) -
         trained = place.settle(
             train(
                 config=settings,
-                checkpoint_dir=place.checkpoints(checkpoint_root),
+                checkpoint_dir=kept,
                 journeys=journeys,
                 data=data,
             ),

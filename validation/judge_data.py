@@ -23,6 +23,7 @@ from features.duck import quote, session
 from features.encoding import encode_profiles
 from features.errors import AlmMtaError, ConfigError
 from features.files import read_json
+from features.touches import positioned_touches
 from validation.judge_arrays import DECAY_HOURS, SHARDS, JudgeArrays
 from validation.judge_columns import cluster_columns, later_arrays, post_counts, response_numbers, sum_JK
 from validation.shards import Floats, Ints
@@ -167,11 +168,10 @@ def _touches(
     connection: DuckDBPyConnection, journeys_dir: Path, journeys: pd.DataFrame, measured: list[str]
 ) -> dict[str, NDArray[np.generic]]:
     """Columns of the judge's touches, one row a (journey, position); what was measured as numbers."""
+    positioned_touches(connection, journeys_dir).create_view("touches")
     columns = connection.execute(
-        f"SELECT file_row_number AS position, item_id, cluster_id, epoch_us(ts::TIMESTAMP) AS ts{_numbers(measured)} "
-        "FROM read_parquet($path, file_row_number = true) "
-        "WHERE user_id IN (SELECT user_id FROM judge) ORDER BY position",
-        {"path": str(journeys_dir / "touches.parquet")},
+        f"SELECT position, item_id, cluster_id, epoch_us(ts::TIMESTAMP) AS ts{_numbers(measured)} FROM touches "
+        "WHERE user_id IN (SELECT user_id FROM judge) ORDER BY position"
     ).fetchnumpy()
     length_J = journeys["length"].to_numpy(dtype=np.int64)
     first_J = np.cumsum(length_J) - length_J
@@ -186,11 +186,10 @@ def _later_touches(
     """Columns of the touches in the window after the horizon, one row a (judge journey, touch)."""
     config = read_json(journeys_dir / "manifest.json")["config"]
     columns = connection.execute(
-        f"SELECT j.journey_id, t.cluster_id{_numbers(responses)} FROM judge j JOIN read_parquet($path) t "
+        f"SELECT j.journey_id, t.cluster_id{_numbers(responses)} FROM judge j JOIN touches t "
         "ON j.user_id = t.user_id AND t.ts > j.t_obs + $horizon AND t.ts <= j.t_obs + $horizon + $post "
         "ORDER BY j.journey_id, t.ts, t.item_id",
         {
-            "path": str(journeys_dir / "touches.parquet"),
             "horizon": timedelta(hours=config["horizon_hours"]),
             "post": timedelta(days=config["post_days"]),
         },

@@ -15,11 +15,12 @@ import duckdb
 from features.duck import parquet_view, quote
 from features.reader import Logs
 from features.schema import Present
+from features.touches import positioned_touches
 
 # Every touch of every journey is looked at once: journeys are ranges of the touch table, whose row number is position.
 _TRAINING_FACTS = """
 CREATE TABLE training_facts AS
-WITH touch AS (SELECT file_row_number AS position, ts, cluster_id FROM touches),
+WITH touch AS (SELECT position, ts, cluster_id FROM touches),
 ends AS (
     SELECT t.journey_id, count(last.position) AS found, count(*) FILTER (last.ts > t.t_obs) AS late
     FROM training_table t LEFT JOIN touch last ON last.position = t."offset" + t.length - 1
@@ -62,7 +63,7 @@ sampled AS (SELECT * FROM judged WHERE number % greatest(n // {OVERLAP_JOURNEYS}
 positions AS (SELECT journey_id, stratum, unnest(range("offset", "offset" + length)) AS position FROM sampled),
 exposed AS (
     SELECT DISTINCT journey_id, stratum, cluster_id
-    FROM positions JOIN (SELECT file_row_number AS position, cluster_id FROM touches) USING (position)
+    FROM positions JOIN (SELECT position, cluster_id FROM touches) USING (position)
 ),
 treated AS (SELECT cluster_id, stratum, count(*) AS treated FROM exposed GROUP BY cluster_id, stratum),
 strata AS (SELECT stratum, count(*) AS journeys FROM sampled GROUP BY stratum),
@@ -86,7 +87,7 @@ def create_training_views(connection: duckdb.DuckDBPyConnection, *, training_tab
         "epoch(label_ts - t_obs) / 3600 AS hours_to_upload"
     ).create_view("training_table")
     parquet_view(connection, "journeys", journeys_dir / "journeys.parquet")
-    touches = connection.read_parquet(str(journeys_dir / "touches.parquet"), file_row_number=True)
+    touches = positioned_touches(connection, journeys_dir)
     touches.project(", ".join(_scalars(touches))).create_view("touches")
     parquet_view(connection, "judge_exposures", journeys_dir / "judge.parquet")
     connection.execute(_TRAINING_FACTS)

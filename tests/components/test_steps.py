@@ -33,7 +33,7 @@ def _artifact(cls: type[Any], folder: Path, name: str) -> Any:
 
 def test_logs_become_a_checked_training_table(logs: Path, tmp_path: Path) -> None:
     journeys, counts = _artifact(dsl.Dataset, tmp_path, "journeys"), _artifact(dsl.Metrics, tmp_path, "counts")
-    build_journeys.python_func(str(logs), "", "", journeys, counts)
+    build_journeys.python_func(str(logs), "", "", str(tmp_path / "work"), journeys, counts)
     assert counts.metadata["users"] == 300
     assert counts.metadata["journeys"] > 1000
 
@@ -63,22 +63,24 @@ def test_a_mapping_reads_logs_with_other_names_and_without_it_they_are_refused(l
         pq.write_table(content.rename_columns(names), renamed / table / "part-0.parquet")
     journeys, counts = _artifact(dsl.Dataset, tmp_path, "journeys"), _artifact(dsl.Metrics, tmp_path, "counts")
     with pytest.raises(BadLogsError, match="item_id"):
-        build_journeys.python_func(str(renamed), "", "", journeys, counts)
+        build_journeys.python_func(str(renamed), "", "", str(tmp_path / "work"), journeys, counts)
     mapping = "contract: {mapping: {touchpoints: {item_id: video_id}}}"
-    build_journeys.python_func(str(renamed), mapping, "", journeys, counts)
+    build_journeys.python_func(str(renamed), mapping, "", str(tmp_path / "work"), journeys, counts)
     assert counts.metadata["users"] == 300
 
 
 def test_a_run_that_starts_after_its_slot_reads_what_was_logged_in_between(logs: Path, tmp_path: Path) -> None:
     journeys, counts = _artifact(dsl.Dataset, tmp_path, "journeys"), _artifact(dsl.Metrics, tmp_path, "counts")
-    build_journeys.python_func(str(logs), "", "2001-01-15T00:00:00Z", journeys, counts)
+    build_journeys.python_func(str(logs), "", "2001-01-15T00:00:00Z", str(tmp_path / "work"), journeys, counts)
     assert counts.metadata["users"] == 300
 
 
 def test_an_unknown_key_of_a_section_ends_the_step(logs: Path, tmp_path: Path) -> None:
     journeys, counts = _artifact(dsl.Dataset, tmp_path, "journeys"), _artifact(dsl.Metrics, tmp_path, "counts")
     with pytest.raises(ConfigError, match="lookbak_days"):
-        build_journeys.python_func(str(logs), "journeys: {lookbak_days: 3}", "", journeys, counts)
+        build_journeys.python_func(
+            str(logs), "journeys: {lookbak_days: 3}", "", str(tmp_path / "work"), journeys, counts
+        )
 
 
 def test_the_champion_moves_only_to_the_bundle_that_is_served(tmp_path: Path) -> None:

@@ -218,11 +218,11 @@ def test_journeys_of_other_logs_are_refused(tables: dict[str, pa.Table], write: 
 def test_failed_sources_leave_the_old_ones(tables: dict[str, pa.Table], write: Write, tmp_path: Path) -> None:
     logs = open_logs(write(tables), now=NOW)
     build_journeys(logs, JourneyConfig(), tmp_path / "journeys")
-    write_sources(logs, tmp_path / "journeys" / "touches.parquet", tmp_path / "sources")
+    write_sources(logs, tmp_path / "journeys", tmp_path / "sources")
     before = {file.name: sha256_file(file) for file in (tmp_path / "sources").iterdir()}
     (logs.root / "users" / "part-0.parquet").write_bytes(b"gone")
     with pytest.raises(Exception, match="part-0"):
-        write_sources(logs, tmp_path / "journeys" / "touches.parquet", tmp_path / "sources")
+        write_sources(logs, tmp_path / "journeys", tmp_path / "sources")
     assert {file.name: sha256_file(file) for file in (tmp_path / "sources").iterdir()} == before
 
 

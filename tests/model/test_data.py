@@ -16,7 +16,7 @@ from model.feed import EpochBatches, selection_batches
 
 def test_a_batch_is_the_journeys_own_touches(prepared: Prepared) -> None:
     table = load_journeys(prepared.journeys, prepared.data)
-    touches = pq.read_table(prepared.journeys / "touches.parquet").to_pandas()
+    touches = pq.read_table(prepared.journeys / "touches").to_pandas()
     rows = torch.tensor([0, 7, len(table.keys) - 1])
     batch = table.batch(rows)
     for b, row in enumerate(rows.tolist()):
@@ -77,7 +77,7 @@ def test_selection_batches_cover_every_row_once() -> None:
 
 def test_first_touch_is_the_users_and_not_the_journeys(prepared: Prepared) -> None:
     table = load_journeys(prepared.journeys, prepared.data)
-    user_N = pq.read_table(prepared.journeys / "touches.parquet")["user_id"].to_numpy()
+    user_N = pq.read_table(prepared.journeys / "touches")["user_id"].to_numpy()
     user_J, first_J = table.keys["user_id"].to_numpy(), table.first_touch_J.numpy()
     assert (user_N[first_J] == user_J).all()
     assert ((first_J == 0) | (user_N[first_J - 1] != user_J)).all()
@@ -87,13 +87,13 @@ def test_first_touch_is_the_users_and_not_the_journeys(prepared: Prepared) -> No
 
 def test_random_exposures_are_those_that_the_logs_mark(prepared: Prepared, tmp_path: Path) -> None:
     """True where the column is true; nowhere where it is null, and nowhere without the column."""
-    touches = pq.read_table(prepared.journeys / "touches.parquet")
+    touches = pq.read_table(prepared.journeys / "touches")
     if "randomised" in touches.column_names:
         touches = touches.drop_columns(["randomised"])
     shutil.copytree(prepared.journeys, tmp_path / "journeys")
 
     def marked(table: pa.Table) -> torch.Tensor:
-        pq.write_table(table, tmp_path / "journeys" / "touches.parquet")
+        pq.write_table(table, tmp_path / "journeys" / "touches" / "part-00000.parquet")
         return load_journeys(tmp_path / "journeys", prepared.data).touch_randomised_N
 
     assert not marked(touches).any()

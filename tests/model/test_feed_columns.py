@@ -36,11 +36,13 @@ def test_columns_are_what_pandas_reads(prepared: Prepared, tmp_path: Path, monke
     """Row groups and batches that cut users in two, responses with nulls, an item without content, an unknown one."""
     shutil.copytree(prepared.journeys, tmp_path / "journeys")
     shutil.copytree(prepared.data, tmp_path / "data")
-    touches = pq.read_table(prepared.journeys / "touches.parquet").to_pandas()
+    touches = pq.read_table(prepared.journeys / "touches").to_pandas()
     touches["watch_ratio"] = touches["watch_ratio"].mask(touches.index % 5 == 0)
     touches["liked"] = touches["liked"].astype("boolean").mask(touches.index % 3 == 0)
     touches.loc[7, ["item_id", "cluster_id"]] = -1
-    pq.write_table(pa.Table.from_pandas(touches), tmp_path / "journeys" / "touches.parquet", row_group_size=999)
+    parts = tmp_path / "journeys" / "touches"
+    for number, half in enumerate((touches[:5001], touches[5001:])):
+        pq.write_table(pa.Table.from_pandas(half), parts / f"part-{number:05d}.parquet", row_group_size=999)
     items = pq.read_table(prepared.data / "items.parquet").to_pandas()
     items["embedding"] = [None if row % 4 == 0 else value for row, value in enumerate(items["embedding"])]
     pq.write_table(pa.Table.from_pandas(items), tmp_path / "data" / "items.parquet", row_group_size=100)
@@ -76,7 +78,7 @@ def test_memory_maps_hold_the_same_and_are_written_once(prepared: Prepared, tmp_
     in_memory = load_journeys(**places)
     first = load_journeys(**places, cache=tmp_path / "kept" / "feed")
     assert equal(in_memory, first)
-    (tmp_path / "journeys" / "touches.parquet").unlink()
+    (tmp_path / "journeys" / "touches" / "part-00000.parquet").unlink()
     (tmp_path / "data" / "items.parquet").unlink()
     first.touch_ts_N.zero_()
     assert equal(in_memory, load_journeys(**places, cache=tmp_path / "kept" / "feed"))
@@ -84,7 +86,7 @@ def test_memory_maps_hold_the_same_and_are_written_once(prepared: Prepared, tmp_
 
 def test_a_cache_is_whole_or_absent(prepared: Prepared, tmp_path: Path) -> None:
     shutil.copytree(prepared.journeys, tmp_path / "journeys")
-    (tmp_path / "journeys" / "touches.parquet").write_bytes(b"PAR1 torn")
+    (tmp_path / "journeys" / "touches" / "part-00000.parquet").write_bytes(b"PAR1 torn")
     with pytest.raises(pa.ArrowInvalid):
         load_journeys(tmp_path / "journeys", prepared.data, cache=tmp_path / "feed")
     assert not (tmp_path / "feed").exists()

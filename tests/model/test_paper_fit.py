@@ -46,7 +46,7 @@ def truth_of(prepared: Prepared, table: JourneyTable, row_J: torch.Tensor) -> np
     """True Δ of the rows' touches, in order."""
     position_BL, mask_BL = table.positions(row_J)
     key = ["user_id", "item_id", "ts"]
-    touches = pq.read_table(prepared.journeys / "touches.parquet", columns=key).to_pandas()
+    touches = pq.read_table(prepared.journeys / "touches", columns=key).to_pandas()
     truth = pq.read_table(prepared.logs / "truth" / "touchpoints", columns=[*key, "delta"]).to_pandas()
     for frame in (touches, truth):
         frame["ts"] = frame["ts"].dt.tz_localize(None)

@@ -58,7 +58,8 @@ def test_plan_users_are_judge_users_with_their_latest_journey(tmp_path: Path) ->
             "profile__x2": [0.0, float("nan"), 0.0],
         }
     )
-    touches.to_parquet(tmp_path / "touches.parquet")
+    (tmp_path / "touches").mkdir()
+    touches.to_parquet(tmp_path / "touches" / "part-00000.parquet")
     table.to_parquet(tmp_path / "training_table.parquet")
     pd.DataFrame({"item_id": [10, 20, 30, 40]}).to_parquet(tmp_path / "items.parquet")
     profile = [{"column": column} for column in table if column.startswith("profile__")]

@@ -15,7 +15,7 @@ from features.files import write_json
 def judge_touches(root: Path) -> pd.DataFrame:
     """One row a (judge journey, position), with the truth's delta where the world has one."""
     journeys = pd.read_parquet(root / "journeys" / "journeys.parquet").query("split == 'judge'")
-    touches = pd.read_parquet(root / "journeys" / "touches.parquet")
+    touches = pd.read_parquet(root / "journeys" / "touches")
     length = journeys["length"].to_numpy()
     position = np.concatenate([np.arange(count) for count in length])
     rows = touches.iloc[np.repeat(journeys["offset"].to_numpy(), length) + position].reset_index(drop=True)

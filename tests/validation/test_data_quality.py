@@ -164,7 +164,7 @@ def test_drift_against_the_champion_warns(stages: Path, tmp_path: Path) -> None:
     """The champion was fitted when nearly all was cluster 0, and when likes were as they are."""
     bundle = tmp_path / "bundle"
     bundle.mkdir()
-    touches = pd.read_parquet(stages / "journeys" / "touches.parquet")
+    touches = pd.read_parquet(stages / "journeys" / "touches")
     liked = int(touches.liked.sum())
     snapshot = {
         "clusters": {"cluster": [1_000, 1, 1, 1, 1, 0, 0]},
