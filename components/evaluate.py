@@ -48,6 +48,7 @@ def evaluate(
     from components.runtime import step
     from features.files import read_json
     from features.settings import load_section
+    from features.storage import location
     from model import registry
     from model.settings import RegistryConfig
     from validation.evaluate import evaluate as judge
@@ -60,7 +61,7 @@ def evaluate(
             data_dir=Path(data.path),
             credits_dir=Path(credits.path),
             model_dir=Path(model.path),
-            logs_root=Path(logs),
+            logs_root=location(logs),
             config=load_section(config, "judge", JudgeConfig),
             out=out,
             champion_name=f"champion v{credits.metadata['champion']}",

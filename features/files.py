@@ -64,7 +64,7 @@ def refuse_foreign(out: Path, marker: str) -> None:
         raise ConfigError(f"--out {out}: holds files but no {marker}, so it is not this command's to replace")
 
 
-def link(source: Path, target: Path) -> None:
+def link(source: Path | str, target: Path | str) -> None:
     """The same file under another name; a copy where the two are on different file systems."""
     try:
         os.link(source, target)

@@ -24,8 +24,8 @@ from features import checks
 from features.contract import RESPONSES, TABLES, Table
 from features.duck import fetch_one, quote, session
 from features.errors import BadLogsError, ConfigError
-from features.files import sha256_file
 from features.schema import Present, agree, unreadable
+from features.storage import attach, digest, location, reach
 
 logger = logging.getLogger(__name__)
 
@@ -34,11 +34,12 @@ logger = logging.getLogger(__name__)
 class Logs:
     """Logs that keep the data contract.
 
-    root: the folder. files: table -> its Parquet files, sorted. columns: table -> the columns it holds.
+    root: the folder, here or in an object store (features/storage.py). files: table -> its Parquet files, sorted.
+    columns: table -> the columns it holds.
     rows: table -> number of rows. responses: response columns of the touchpoints, in the contract's order.
     embedding_dim: D of uploads and items, 0 without any. has_*: whether optional parts hold anything.
     earliest_ts, latest_ts: first and last event of touchpoints and uploads, UTC without a zone.
-    fingerprint: SHA-256 over all bytes, relative names and the mapping; independent of `root`.
+    fingerprint: SHA-256 over all bytes (an object store: what it says of them), relative names and the mapping.
     """
 
     root: Path
@@ -69,6 +70,7 @@ class Logs:
     def register(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Make a view per table that is there, with the contract's names and types; sets TimeZone to UTC."""
         connection.execute("SET TimeZone = 'UTC'")
+        attach(connection, self.root)
         for name, files in self.files.items():
             _register(connection, name, files, self.columns[name])
 
@@ -85,11 +87,13 @@ def open_logs(
     Raises BadLogsError naming table, column, rows and an example; ConfigError for a mapping of nothing known.
     """
     began = time.monotonic()
-    root, mapping = Path(root), mapping or {}
+    root, mapping = location(root), mapping or {}
     _check_mapping(mapping)
     moment = (now or datetime.now(UTC)).astimezone(UTC).replace(tzinfo=None)
+    reach(root)
     files = {name: found for name, table in TABLES.items() if (found := _files(root, table))}
     with session() as connection:
+        attach(connection, root)
         columns = {name: agree(connection, TABLES[name], files[name], mapping.get(name, {})) for name in files}
         rows: dict[str, int] = {}
         for name in files:
@@ -233,7 +237,7 @@ def _reading(connection: duckdb.DuckDBPyConnection, table: str, files: tuple[Pat
 
 def _fingerprint(root: Path, files: Mapping[str, tuple[Path, ...]], mapping: Mapping[str, Mapping[str, str]]) -> str:
     hashes = {
-        table: {file.relative_to(root / table).as_posix(): sha256_file(file) for file in found}
+        table: {file.relative_to(root / table).as_posix(): digest(file) for file in found}
         for table, found in files.items()
     }
     content = {"files": hashes, "mapping": {table: dict(names) for table, names in mapping.items()}}

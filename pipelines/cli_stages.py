@@ -11,6 +11,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from features.errors import ConfigError
 from features.files import atomic_file, refuse_foreign
+from features.storage import location
 from pipelines.cli_parser import add_sections, parser_for, sections_of
 
 if TYPE_CHECKING:  # jsonargparse looks here for the types of sections; running the imports would cost every command
@@ -151,9 +152,7 @@ def evaluate(arguments: list[str]) -> int:
     _add_inputs(parser)
     parser.add_argument("--model", type=Path, required=True, help="folder of the bundle")
     parser.add_argument("--credits", type=Path, required=True, help="folder written by attribute")
-    parser.add_argument(
-        "--logs", type=Path, required=True, help="folder of the logs, for the truth of simulated worlds"
-    )
+    parser.add_argument("--logs", type=str, required=True, help="folder of the logs, for the truth of simulated worlds")
     parser.add_argument("--out", type=Path, required=True, help="folder of evaluation, decision and report")
     add_sections(parser, Settings)
     options = parser.parse_args(arguments)
@@ -168,7 +167,7 @@ def evaluate(arguments: list[str]) -> int:
         data_dir=options.data,
         credits_dir=options.credits,
         model_dir=options.model,
-        logs_root=options.logs,
+        logs_root=location(options.logs),
         config=settings.judge,
         out=options.out,
     )

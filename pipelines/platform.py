@@ -12,6 +12,10 @@ Needs = Literal["data", "compute", "outside", "registry", "push"]
 (outside), the registry as it will be (registry), the allocator (push)."""
 
 
+STORAGE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_ENDPOINT_URL")
+"""Environment by which steps reach an S3-compatible store; those that a secret lacks stay unset."""
+
+
 class Platform(Protocol):
     """Settles a task onto the place where it will run, and says where what was killed goes on."""
 
@@ -43,6 +47,8 @@ class ClusterPlatform:
     """Where it is mounted."""
     token_secret: str = "allocator-tokens"
     """Secret whose key push becomes ALM_MTA_TOKEN_PUSH of the step that pushes."""
+    storage_secret: str = ""
+    """Secret with keys of STORAGE_KEYS, for steps that read logs from an object store; empty = none."""
     step_timeout_s: int = 6 * 3600
     """Longest a step's pod may live."""
     train_timeout_s: int = 24 * 3600
@@ -80,6 +86,9 @@ class ClusterPlatform:
             kubernetes.mount_pvc(task, pvc_name=self.data_claim, mount_path=self.data_mount)
         if needs == "compute":
             self._for_training(task)
+        if needs == "outside" and self.storage_secret:
+            keys = {key: key for key in STORAGE_KEYS}
+            kubernetes.use_secret_as_env(task, secret_name=self.storage_secret, secret_key_to_env=keys, optional=True)
         if needs == "push":
             token = {"push": "ALM_MTA_TOKEN_PUSH"}
             kubernetes.use_secret_as_env(task, secret_name=self.token_secret, secret_key_to_env=token)

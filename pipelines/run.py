@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -20,9 +19,10 @@ from allocator.settings import SCOPES, token_from_environment, token_variable
 from components.outputs import push_bundle
 from features import errors
 from features.errors import AllocatorError, AlmMtaError, ConfigError
-from features.files import read_json
+from features.files import link, read_json
 from features.reader import open_logs
 from features.settings import one_line, to_yaml
+from features.storage import location
 from pipelines.config import PipelineConfig
 from pipelines.local import Outcome, run_local
 from pipelines.narrator import StepFailure
@@ -35,7 +35,7 @@ from pipelines.workdir import RunFolder, identity_of, only_run_in, open_run
 logger = logging.getLogger(__name__)
 
 
-def run(logs: Path, workdir: Path, config: PipelineConfig, console: Console) -> RunResult:
+def run(logs: Path | str, workdir: Path, config: PipelineConfig, console: Console) -> RunResult:
     """Run the pipeline on `logs` under `workdir` and write WORKDIR/result.json, whatever the ending.
 
     Expected failures end in a result that says so: `refused` before the gate, its verdict after. Raises WorkdirBusy,
@@ -44,7 +44,7 @@ def run(logs: Path, workdir: Path, config: PipelineConfig, console: Console) -> 
     workdir = workdir.resolve()
     with only_run_in(workdir):
         (workdir / "result.json").unlink(missing_ok=True)
-        return _Attempt(workdir, console).on(logs.resolve(), _with_local_registry(config, workdir))
+        return _Attempt(workdir, console).on(location(logs).resolve(), _with_local_registry(config, workdir))
 
 
 class _Attempt:
@@ -240,7 +240,7 @@ def _judged(outcome: Outcome, run: RunFolder) -> RunResult:
     ):
         shutil.rmtree(run.path / name, ignore_errors=True)
         if source.exists():
-            shutil.copytree(source, run.path / name, copy_function=_link)
+            shutil.copytree(source, run.path / name, copy_function=link)
     shutil.copyfile(evaluation / "decision.json", run.path / "attributions" / DECISION)
     return RunResult(
         verdict=decision["verdict"],
@@ -255,14 +255,6 @@ def _judged(outcome: Outcome, run: RunFolder) -> RunResult:
 DECISION = "_decision.json"
 """Travels with the credits: the verdict, and in `violations` the assumptions that the logs contradict. Parquet readers
 skip names that begin with an underscore."""
-
-
-def _link(source: str, target: str) -> None:
-    """One file, two names; a copy on filesystems that cannot."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 def _champion(config: PipelineConfig) -> ModelVersion:

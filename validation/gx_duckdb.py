@@ -14,15 +14,17 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import duckdb
 import great_expectations as gx
+import sqlalchemy
 from great_expectations.core.expectation_validation_result import ExpectationValidationResult
 from great_expectations.core.run_identifier import RunIdentifier
 from great_expectations.execution_engine import sqlalchemy_execution_engine as gx_sql
@@ -107,9 +109,12 @@ def run_suites(
             "memory_limit": MEMORY_LIMIT, "temp_directory": str(Path(scratch) / "spill"),
             "preserve_insertion_order": "false",
         }  # fmt: skip
-        with duckdb.connect(database, config=config) as connection:
-            create_views(connection)
-        results = _run_checkpoint(name, suites, database, config, as_of, Path(scratch) / "site")
+        engine = sqlalchemy.create_engine(f"duckdb:///{database}", connect_args={"config": config})
+        # While it is open, GX's own connections share its database, and with it the way to an object store.
+        with closing(engine.raw_connection()) as connection:
+            create_views(cast(duckdb.DuckDBPyConnection, connection.driver_connection))
+            results = _run_checkpoint(name, suites, database, config, as_of, Path(scratch) / "site")
+        engine.dispose()
         write_data_docs(Path(scratch) / "site", docs, as_of)
     logger.info(
         "%s: %d checks in %d suites, %d findings, %.1f s",

@@ -17,6 +17,7 @@ import pyarrow as pa
 from scipy.stats import spearmanr
 
 from features.duck import session
+from features.storage import attach
 from validation.judge_data import TouchKeys
 from validation.shards import Floats, Ints
 
@@ -41,6 +42,7 @@ def load_truth(logs_root: Path, keys: TouchKeys) -> Floats | None:
         return None
     columns = {"user_id": keys.user_T, "t_obs": keys.t_obs_T, "ts": keys.ts_T, "item_id": keys.item_T}
     with session(threads=1) as connection:
+        attach(connection, logs_root)
         connection.register("judge_touches", pa.table({"position": np.arange(len(keys.user_T)), **columns}))
         found = connection.execute(
             "SELECT j.position, t.delta::DOUBLE AS delta FROM read_parquet($path) t JOIN judge_touches j "

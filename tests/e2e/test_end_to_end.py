@@ -20,6 +20,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from corruptions import KINDS
+from s3_server import SECRET, s3_server
+from s3fs import S3FileSystem
 
 from allocator import client
 from allocator.embedded import embedded
@@ -44,11 +46,11 @@ class Ran:
     result: dict[str, Any]
 
 
-def _command(logs: Path, workdir: Path, *options: str) -> list[str]:
+def _command(logs: Path | str, workdir: Path, *options: str) -> list[str]:
     return [sys.executable, "-m", "pipelines.cli", "run", "--logs", str(logs), "--workdir", str(workdir), *options]
 
 
-def _run(logs: Path, workdir: Path, *options: str) -> Ran:
+def _run(logs: Path | str, workdir: Path, *options: str) -> Ran:
     ended = subprocess.run(_command(logs, workdir, *options), capture_output=True, text=True, check=False)
     assert (workdir / "result.json").exists(), ended.stderr
     result = json.loads((workdir / "result.json").read_text())
@@ -149,22 +151,52 @@ def test_a_corrupted_copy_is_refused_and_the_champion_stays(
     assert "train" not in refused.result["timings"]
 
 
-def test_a_run_killed_in_training_goes_on_in_training_to_the_same_weights(small: Path, tmp_path: Path) -> None:
-    untouched = _run(small, tmp_path / "untouched", *SMALL)
+@pytest.fixture(scope="module")
+def untouched(small: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ran]:
+    workdir = tmp_path_factory.mktemp("untouched")
+    return workdir, _run(small, workdir, *SMALL)
+
+
+def test_a_run_killed_in_training_goes_on_in_training_to_the_same_weights(
+    untouched: tuple[Path, Ran], small: Path, tmp_path: Path
+) -> None:
+    workdir, whole = untouched
     with subprocess.Popen(
         _command(small, tmp_path / "killed", *SMALL), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if "front door: epoch 1 of" in line:
+            if "front door: epoch 2 of" in line:
                 break
         process.send_signal(signal.SIGKILL)
     time.sleep(3)  # the steps notice that their runner is gone
     resumed = _run(small, tmp_path / "killed", *SMALL)
     assert "front door: resumed at step" in resumed.screen
     assert resumed.screen.count("finished before, kept") == 4
-    assert _bundle(tmp_path / "killed") == _bundle(tmp_path / "untouched")
-    assert resumed.result["verdict"] == untouched.result["verdict"]
+    assert _bundle(tmp_path / "killed") == _bundle(workdir)
+    assert resumed.result["verdict"] == whole.result["verdict"]
+
+
+def test_logs_in_an_object_store_end_in_the_same_credits(
+    untouched: tuple[Path, Ran], small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the key to the store is in nothing that the run wrote or said."""
+    with s3_server() as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        store = S3FileSystem(skip_instance_cache=True)
+        store.mkdir("bucket")
+        store.put(f"{small}/", "bucket/day/logs/", recursive=True)
+        ran = _run("s3://bucket/day/logs", tmp_path / "work", *SMALL)
+    _, here = untouched
+    assert ran.result["verdict"] == here.result["verdict"], ran.complaint
+    assert ran.result["metrics"] == here.result["metrics"]
+    assert "truth_corr" in ran.result["metrics"]
+    assert _credits(ran) == _credits(here)
+    assert SECRET not in ran.screen + ran.complaint
+    written = [file for file in (tmp_path / "work").rglob("*") if file.is_file()]
+    assert len(written) > 50
+    assert not [file for file in written if SECRET.encode() in file.read_bytes()]
 
 
 def test_the_best_settings_of_a_sweep_reach_training_and_the_record(small: Path, tmp_path: Path) -> None:

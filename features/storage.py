@@ -1,0 +1,85 @@
+"""Where logs lie: a folder of this machine, or of an object store by its address (s3://bucket/logs, gs://...).
+
+Object stores are read through fsspec, with column and row-group pruning, and never copied. Credentials, region and
+endpoint come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, ...), never from an
+address.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import duckdb
+
+from features.errors import ConfigError
+from features.files import sha256_file
+
+PACKAGES = {"s3": "s3fs", "gs": "gcsfs"}
+"""Kind of address -> the package that reads it."""
+STAMPS = ("ETag", "etag", "md5Hash", "generation", "size")
+"""What stores call the version of a file's bytes."""
+
+
+def location(where: Path | str) -> Path:
+    """`where` as a path; an object store's address as an object with pathlib's interface.
+
+    Raises ConfigError for an address of an unknown kind, without its package, or with credentials in it.
+    """
+    address = str(where)
+    if is_remote(where) or "://" not in address:
+        return cast(Path, where) if is_remote(where) else Path(where)
+    parts = urlsplit(address)
+    if "@" in parts.netloc:
+        raise ConfigError(
+            f"logs at {parts.scheme}://...@{parts.netloc.rpartition('@')[2]}{parts.path}: credentials do not belong "
+            "into an address, which is logged and stored; set them in the environment"
+        )
+    if parts.scheme not in PACKAGES:
+        raise ConfigError(f"logs at {address}: no such kind of storage; there are folders, {', '.join(PACKAGES)}")
+    package = PACKAGES[parts.scheme]
+    if importlib.util.find_spec(package) is None:
+        raise ConfigError(f"logs at {address}: install {package}, the package that reads {parts.scheme}://")
+    from upath import UPath
+
+    # Parquet is read by ranges: a cache that reads ahead would fetch the columns that are left out.
+    return cast(Path, UPath(address.rstrip("/"), use_listings_cache=False, default_cache_type="none"))
+
+
+def is_remote(where: Any) -> bool:
+    """Whether `where` is what `location` makes of an object store's address."""
+    return hasattr(where, "fs")
+
+
+def reach(where: Path) -> None:
+    """Raise ConfigError where an object store's folder cannot be listed; folders here speak for themselves."""
+    if not is_remote(where):
+        return
+    remote = cast(Any, where)
+    try:
+        remote.fs.ls(remote.path)
+    except Exception as error:  # every store has errors of its own
+        raise ConfigError(
+            f"logs at {where}: cannot be listed ({type(error).__name__}: {' '.join(str(error).split())[:200]}); "
+            "check the address, and credentials and endpoint in the environment"
+        ) from error
+
+
+def attach(connection: duckdb.DuckDBPyConnection, where: Path) -> None:
+    """Let the connection, and others of its database, read files at `where`."""
+    if is_remote(where):
+        connection.register_filesystem(cast(Any, where).fs)
+
+
+def digest(file: Path) -> str:
+    """What changes when the file does: its SHA-256 here; in an object store, of what the store says of its bytes."""
+    if not is_remote(file):
+        return sha256_file(file)
+    remote = cast(Any, file)
+    known = remote.fs.info(remote.path)
+    stamps = {name: str(known[name]) for name in STAMPS if known.get(name)}
+    return hashlib.sha256(json.dumps(stamps, sort_keys=True).encode()).hexdigest()
