@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -109,13 +108,3 @@ def test_the_champion_serves_again_unless_it_was_rolled_back(allocator: str, tmp
     assert serving() == "1"
     assert served_again("3", second) is None
     assert served_again("2", second) is None  # the same bundle, under another version
-
-
-def test_files_are_copied_where_links_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def link(*_: Any) -> None:
-        raise OSError("cross-device link")
-
-    (tmp_path / "a").write_text("text")
-    monkeypatch.setattr(os, "link", link)
-    runner._link(str(tmp_path / "a"), str(tmp_path / "b"))
-    assert (tmp_path / "b").read_text() == "text"
