@@ -13,7 +13,7 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
 from features.errors import ConfigError
 from pipelines.compile import compile_training
-from pipelines.platform import ClusterPlatform
+from pipelines.platform import STORAGE_KEYS, ClusterPlatform
 
 OUTSIDE = {
     "validate-logs",
@@ -74,6 +74,24 @@ def test_secrets_reach_only_the_step_that_pushes(compiled: tuple[dict[str, Any],
     assert list(secrets) == ["exec-push"]
     assert [key["envVar"] for secret in secrets["exec-push"] for key in secret["keyToEnv"]] == ["ALM_MTA_TOKEN_PUSH"]
     assert all(settings["securityContext"]["runAsNonRoot"] for settings in executors.values())
+
+
+def test_the_key_to_an_object_store_reaches_only_the_steps_that_read_logs(tmp_path: Path) -> None:
+    """All of it optional: a secret need not hold a session token or an endpoint."""
+    compile_training(tmp_path / "p.yaml", platform=ClusterPlatform(storage_secret="logs-store"), with_sweep=True)
+    _, platform = yaml.safe_load_all((tmp_path / "p.yaml").read_text())
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    given = {
+        name.removeprefix("exec-"): secret
+        for name, settings in executors.items()
+        for secret in settings.get("secretAsEnv", [])
+        if secret["secretName"] == "logs-store"
+    }
+    assert {"validate-logs", "build-journeys", "retrieve-features", "evaluate"} <= set(given)
+    assert not {"train", "sweep", "push", "register"} & set(given)
+    for secret in given.values():
+        assert tuple(key["envVar"] for key in secret["keyToEnv"]) == STORAGE_KEYS
+        assert secret["optional"] is True
 
 
 def test_the_settings_that_were_searched_reach_training_and_the_record(compiled: tuple[dict[str, Any], Any]) -> None:
