@@ -17,10 +17,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import partial
@@ -31,6 +31,7 @@ from typing import Any
 import duckdb
 
 from features import journeys_sql as sql
+from features import shards as cutting
 from features.contract import TOUCHPOINTS
 from features.duck import by_file, fetch_one, quote, session, used, write_parquet
 from features.errors import BadLogsError, ConfigError
@@ -128,8 +129,7 @@ def build_journeys(
 ) -> None:
     """Write touches/, journeys, judge (Parquet, sorted by key) and manifest.json into the folder `out`.
 
-    work: a folder of its own for finished shards, so that a killed build goes on with those that are missing; gone in
-    the end (default: beside `out`).
+    work: where finished shards are kept until all are there, so that a killed build goes on (default: beside `out`).
     What is there already, of the same logs, configuration and code, is not built again.
     Raises BadLogsError when not one observation has its whole horizon inside the logs.
     """
@@ -141,15 +141,14 @@ def build_journeys(
     work = Path(work) if work is not None else out.with_name(f".{out.name}.parts")
     parts = work / f"{fingerprint[:16]}-{shards.touches}"
     parts.mkdir(parents=True, exist_ok=True)
-    build = Build(
-        logs=logs, config=config, shards=cut(logs, shards, parts), parts=parts,
-        threads=None if shards.jobs == 1 else max((os.cpu_count() or 1) // shards.jobs, 1),
-    )  # fmt: skip
+    build = Build(logs=logs, config=config, shards=cut(logs, shards, parts), parts=parts, threads=shards.threads)
     _build_shards(build, shards)
     with atomic_dir(out) as folder:
         manifest = _join_shards(build, folder) | {"fingerprint": fingerprint}
         write_json(folder / "manifest.json", manifest)
-    shutil.rmtree(work)
+    shutil.rmtree(parts)
+    with suppress(OSError):  # others may keep theirs there
+        work.rmdir()
     logger.info(
         "journeys: %s journeys with %s labels of %s users, %.1f s",
         *(f"{manifest[name]:,}" for name in ("journeys", "labels", "users")),
@@ -169,7 +168,7 @@ def is_built(folder: Path, fingerprint: str) -> bool:
 
 def _fingerprint(logs: Logs, config: JourneyConfig) -> str:
     """SHA-256 over all that decides the journeys: logs, configuration, code and library."""
-    code = [sha256_file(Path(module.__file__ or "")) for module in (sql, sys.modules[__name__])]
+    code = [sha256_file(Path(module.__file__ or "")) for module in (sql, cutting, sys.modules[__name__])]
     parts = [logs.fingerprint, asdict(config), code, duckdb.__version__]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

@@ -10,6 +10,7 @@ it was cut, nor on how many machines built it.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,6 +42,13 @@ class ShardConfig:
             raise ConfigError(f"shards.touches = {self.touches}: must be at least 1")
         if not 1 <= self.jobs <= 1024:
             raise ConfigError(f"shards.jobs = {self.jobs}: must be from 1 to 1,024")
+
+    @property
+    def threads(self) -> int | None:
+        """Cores a shard may use; None = all. To Ray a task is one core."""
+        if self.ray_address:
+            return 1
+        return None if self.jobs == 1 else max((os.cpu_count() or 1) // self.jobs, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
