@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 class ShardConfig:
     """How a build is cut, and who builds the shards."""
 
-    touches: int = 8_000_000
+    touches: int = 2_000_000
     """About as many touches a shard; no result depends on it, memory and what a killed build repeats do."""
     jobs: int = 1
     """Processes that build shards side by side on this machine."""
