@@ -6,6 +6,7 @@ have. Memory is measured at a tenth of the rows too, since it should not grow wi
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ def ours(folder: str) -> Work:
     from features.journeys import JourneyConfig, build_journeys
 
     logs, out = open_written(Path(folder) / "logs"), Path(folder) / "journeys"
+    shutil.rmtree(out, ignore_errors=True)  # a build that is there is not repeated
 
     def work() -> Callable[[], Outcome]:
         build_journeys(logs, JourneyConfig(), out)
