@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from model.bank import build_bank
 from model.calibration import (
+    KAPPA_G,
     LARGEST,
     LEAST_JOURNEYS,
     PRIOR_ERROR,
@@ -21,6 +23,7 @@ from model.calibration import (
 from model.data import JourneyTable
 from model.evidence import with_evidence
 from model.front_door import FrontDoorModel, marginal_game
+from model.moment import Moment, randomised_moment
 
 
 class KnownPrior(nn.Module):
@@ -64,7 +67,7 @@ def test_randomised_exposures_find_the_scale(truth: float, lower: float, upper: 
     found = calibrate(model, table, 7, None)
     assert found.source == "randomised"
     assert lower < found.kappa < upper
-    assert found.relative_error < PRIOR_ERROR / 1.5
+    assert found.relative_error < 0.5
     assert float(model.get_buffer("kappa")) == pytest.approx(found.kappa)
     assert float(model.get_buffer("kappa_relative_error")) == pytest.approx(found.relative_error)
 
@@ -98,23 +101,44 @@ def test_without_enough_randomised_exposures_the_scale_stays(
     assert float(model.get_buffer("kappa")) == 1
 
 
+def moment(f: Callable[[Tensor], Tensor], variance: float) -> Moment:
+    return Moment(kappa_G=KAPPA_G, f_G=f(KAPPA_G), variance=variance)
+
+
 def test_scale_and_error_by_hand() -> None:
-    """f = .3 − .6 κ; its summands at κ = 1 are −.3 and 0, of variance .045."""
-    left_R, slope_R = torch.tensor([0.2, 0.1]), torch.tensor([0.5, 0.1])
-    V, prior = 2 * 0.045, 1 / PRIOR_ERROR**2
-    kappa, error = combine(lambda kappa: left_R - kappa * slope_R, PRIOR_ERROR)
+    V, prior = 0.09, 1 / PRIOR_ERROR**2
+    kappa, error = combine(moment(lambda kappa_G: 0.3 - 0.6 * kappa_G, V), PRIOR_ERROR)
     assert kappa == pytest.approx((0.3 * 0.6 / V + prior) / (0.6**2 / V + prior), abs=1e-3)
     assert error == pytest.approx((0.6**2 / V + prior) ** -0.5 / kappa, rel=1e-3)
 
 
 @pytest.mark.parametrize(("left", "expected"), [(99.0, LARGEST), (-99.0, SMALLEST)])
 def test_the_scale_stays_within_its_range(left: float, expected: float) -> None:
-    summands_R = torch.tensor([left - 1e-3, left + 1e-3])
-    assert combine(lambda kappa: summands_R - kappa, PRIOR_ERROR)[0] == pytest.approx(expected, abs=0.01)
+    assert combine(moment(lambda kappa_G: left - kappa_G, 1e-6), PRIOR_ERROR)[0] == pytest.approx(expected, abs=0.01)
 
 
 def test_exposures_that_the_scale_does_not_move_say_nothing() -> None:
-    assert combine(lambda _: torch.tensor([0.1, -0.3]), PRIOR_ERROR) == pytest.approx((1, PRIOR_ERROR), abs=1e-3)
+    still = moment(lambda kappa_G: torch.full_like(kappa_G, -0.2), 0.08)
+    assert combine(still, PRIOR_ERROR) == pytest.approx((1, PRIOR_ERROR), abs=1e-3)
+
+
+def test_the_moment_by_its_definition() -> None:
+    """f(κ) and V with the model's own κ, one κ at a time."""
+    model, table = experiment(1.0, users=200)
+    row_R, item_I = table.split("fit")[:90], torch.arange(5)
+    found = randomised_moment(model, table, row_R, item_I, KAPPA_G, 7)
+    batch, (position_BL, mask_BL) = table.batch(row_R), table.positions(row_R)
+    random_BL = table.touch_randomised_N[position_BL] & mask_BL
+    m_BL = 0.25 * batch.treatment.content_BLD[..., 0]
+    typical = 0.25 * float(table.content_ID[table.touch_item_N[item_I], 0].mean())
+    d_BL = model.decay(batch.treatment.gap_hours_BL)[..., 0]
+    z_B = (model.log_scale.exp() * d_BL * (m_BL - typical) * random_BL).sum(1)
+    for index in (0, 8, 12):
+        model.get_buffer("kappa").fill_(float(KAPPA_G[index]))
+        summand_B = ((z_B - z_B.mean()) * (batch.label_B - outcome(model, table)[row_R])).detach().double()
+        assert float(found.f_G[index]) == pytest.approx(float(summand_B.sum()), abs=1e-4)
+        if index == 8:
+            assert found.variance == pytest.approx(len(row_R) * float(summand_B.var()), rel=1e-4)
 
 
 @pytest.mark.parametrize(
