@@ -22,29 +22,32 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
+import pyarrow as pa
 
-from features import journeys_sql as sql
+from features import journeys_axis, journeys_rules, journeys_shard, splits
 from features import shards as cutting
 from features.contract import TOUCHPOINTS
-from features.duck import by_file, fetch_one, quote, session, used, write_parquet
 from features.errors import BadLogsError, ConfigError
 from features.files import atomic_dir, link, read_json, sha256_file, write_json
+from features.journeys_rules import DAY_US, SPLITS, Rules
+from features.journeys_shard import EXPOSURES, JOURNEYS, SplitCuts, build_shard, join
 from features.reader import Logs
-from features.shards import Shard, ShardConfig, cut, exchange, register_shard
+from features.shards import Columns, Shard, ShardConfig, cut, exchange, read_shard, read_whole
+from features.splits import SHARES, shares
 from features.touches import touch_part
 from features.workers import over
 
 logger = logging.getLogger(__name__)
 
-SPLIT_SALT = "alm-mta split 1:"
-_SHARES = 2**32
+_CODE = (journeys_axis, journeys_rules, journeys_shard, splits, cutting, sys.modules[__name__])
+_LIBRARIES = (duckdb, np, pa)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,15 +96,12 @@ class JourneyConfig:
 
 def user_share(user_id: int) -> float:
     """Where a user falls in [0, 1): the first 32 bits of MD5(salt + decimal user_id) over 2^32."""
-    digest = hashlib.md5(f"{SPLIT_SALT}{user_id}".encode(), usedforsecurity=False).hexdigest()
-    return int(digest[:8], 16) / _SHARES
+    return float(shares([user_id])[0]) / SHARES
 
 
 def split_of(user_id: int, config: JourneyConfig) -> str:
     """'fit', 'selection' or 'judge': the split of a user."""
-    fit_below, selection_below = _cuts(config)
-    share = user_share(user_id) * _SHARES
-    return "fit" if share < fit_below else "selection" if share < selection_below else "judge"
+    return SPLITS[_split_cuts(config)(np.array([user_id]))[0]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +113,6 @@ class Build:
     shards: tuple[Shard, ...]
     parts: Path
     """Folder of the shards' files, kept until the whole is there."""
-    threads: int | None
-    """DuckDB's threads a shard; None = all cores."""
 
     @property
     def exchanged(self) -> Path:
@@ -141,7 +139,7 @@ def build_journeys(
     work = Path(work) if work is not None else out.with_name(f".{out.name}.parts")
     parts = work / f"{fingerprint[:16]}-{shards.touches}"
     parts.mkdir(parents=True, exist_ok=True)
-    build = Build(logs=logs, config=config, shards=cut(logs, shards, parts), parts=parts, threads=shards.threads)
+    build = Build(logs=logs, config=config, shards=cut(logs, shards, parts), parts=parts)
     _build_shards(build, shards)
     with atomic_dir(out) as folder:
         manifest = _join_shards(build, folder) | {"fingerprint": fingerprint}
@@ -167,9 +165,9 @@ def is_built(folder: Path, fingerprint: str) -> bool:
 
 
 def _fingerprint(logs: Logs, config: JourneyConfig) -> str:
-    """SHA-256 over all that decides the journeys: logs, configuration, code and library."""
-    code = [sha256_file(Path(module.__file__ or "")) for module in (sql, cutting, sys.modules[__name__])]
-    parts = [logs.fingerprint, asdict(config), code, duckdb.__version__]
+    """SHA-256 over all that decides the journeys and their bytes: logs, configuration, code and libraries."""
+    code = [sha256_file(Path(module.__file__ or "")) for module in _CODE]
+    parts = [logs.fingerprint, asdict(config), code, [library.__version__ for library in _LIBRARIES]]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -179,29 +177,19 @@ def _build_shards(build: Build, shards: ShardConfig) -> None:
     if len(missing) < len(build.shards):
         logger.info("journeys: %d of %d shards are there already", len(build.shards) - len(missing), len(build.shards))
     if len(build.shards) > 1 and missing and not build.exchanged.exists():
-        exchange(build.logs, build.shards, _touch_columns(build.logs), build.exchanged)
+        exchange(build.logs, build.shards, _columns(build.logs), build.exchanged)
     over(partial(_build_shard, build), missing, jobs=shards.jobs, ray_address=shards.ray_address)
 
 
 def _build_shard(build: Build, shard: Shard) -> None:
     """Write the shard's touches, journeys (numbered from 0), judge and manifest.json."""
-    values = _parameters(build.logs, build.config)
-    with atomic_dir(build.part(shard)) as folder, session(scratch=build.parts, threads=build.threads) as connection:
+    columns, rules, cuts = _columns(build.logs), _rules(build.logs, build.config), _split_cuts(build.config)
+    with atomic_dir(build.part(shard)) as folder:
         if len(build.shards) > 1:
-            register_shard(connection, shard, build.exchanged)
+            rows = read_shard(shard, build.exchanged, columns)
         else:
-            build.logs.register(connection)
-        columns = ", ".join(map(quote, _touch_columns(build.logs)))
-        write_parquet(connection, sql.TOUCHES.format(columns=columns), folder / "touches.parquet")
-        connection.read_parquet(str(folder / "touches.parquet"), file_row_number=True).create_view("touches")
-        positioned = sql.POSITIONED.format(first_touch=shard.first_touch)
-        journeys = sql.JOURNEYS.format(share=sql.SHARE.format(salt=SPLIT_SALT))
-        for step in (positioned, sql.UPLOAD_TIMES, sql.OBSERVED, sql.RANGED, sql.CONTROLS, journeys):
-            connection.execute(step, used(step, values))
-        write_parquet(connection, "SELECT * FROM journeys ORDER BY journey_id", folder / "journeys.parquet")
-        post = sql.POST_EXPOSURES
-        write_parquet(connection, post, folder / "judge.parquet", used(post, values))
-        counts = dict(zip(COUNTED, fetch_one(connection, sql.COUNTS), strict=True))
+            rows = read_whole(build.logs, columns, build.parts)
+        counts = build_shard(**rows, rules=rules, cuts=cuts, first_touch=shard.first_touch, folder=folder)
         files = {file.name: sha256_file(file) for file in sorted(folder.iterdir())}
         write_json(folder / "manifest.json", {"fingerprint": str(shard), "counts": counts, "files": files})
 
@@ -209,7 +197,7 @@ def _build_shard(build: Build, shard: Shard) -> None:
 def _join_shards(build: Build, folder: Path) -> dict[str, Any]:
     """The shards as one: their touches side by side, their journeys numbered on. Returns the manifest."""
     manifests = [read_json(build.part(shard) / "manifest.json") for shard in build.shards]
-    counts = {name: sum(manifest["counts"][name] for manifest in manifests) for name in COUNTED}
+    counts = {name: sum(manifest["counts"][name] for manifest in manifests) for name in manifests[0]["counts"]}
     if not counts["uncensored"]:
         raise BadLogsError(
             "no session has its whole horizon inside the logs",
@@ -224,9 +212,11 @@ def _join_shards(build: Build, folder: Path) -> dict[str, Any]:
         name = touch_part(shard.number)
         link(build.part(shard) / "touches.parquet", folder / name)
         files[name] = manifest["files"]["touches.parquet"]
-    for name in ("journeys.parquet", "judge.parquet"):
-        _number_on([build.part(shard) / name for shard in build.shards], manifests, folder / name)
-        files[name] = sha256_file(folder / name)
+    journeys = [manifest["counts"]["journeys"] for manifest in manifests]
+    for name, schema in (("journeys", JOURNEYS), ("judge", EXPOSURES)):
+        out = folder / f"{name}.parquet"
+        join([build.part(shard) / f"{name}.arrow" for shard in build.shards], journeys, schema, out)
+        files[out.name] = sha256_file(out)
     return {
         **{name: counts[name] for name in ("journeys", "labels", "touches", "users")},
         "censored": counts["observed"] - counts["uncensored"],
@@ -241,49 +231,34 @@ def _join_shards(build: Build, folder: Path) -> dict[str, Any]:
     }
 
 
-def _number_on(files: list[Path], manifests: list[dict[str, Any]], out: Path) -> None:
-    """One file of the shards' files, in their order, with journey_id counted on."""
-    if len(files) == 1:
-        link(files[0], out)
-        return
-    journeys = [manifest["counts"]["journeys"] for manifest in manifests]
-    first = list(accumulate(journeys, initial=0))[:-1]
-    with session(scratch=out.parent) as connection:
-        connection.execute("SET preserve_insertion_order = true")
-        connection.read_parquet([str(file) for file in files]).project(
-            f"* REPLACE (journey_id + {by_file(first)} AS journey_id)"
-        ).create_view("counted_on")
-        write_parquet(connection, "SELECT * FROM counted_on", out)
-
-
-COUNTED = ("journeys", "labels", "users", "fit", "selection", "judge", "observed", "uncensored", "touches")
-"""What a shard's manifest counts, as journeys_sql.COUNTS."""
-
-
-def _touch_columns(logs: Logs) -> list[str]:
-    """user_id, ts, item_id, author_id, cluster_id, then the optional columns that the logs hold."""
+def _columns(logs: Logs) -> Columns:
+    """Of touches user_id, ts, item_id, author_id, cluster_id, then the optional columns that the logs hold."""
     order = {name: rank for rank, name in enumerate(("user_id", "ts", "item_id", "author_id", "cluster_id"))}
     held = [column.name for column in TOUCHPOINTS.columns if logs.has("touchpoints", column.name)]
-    return sorted(held, key=lambda name: order.get(name, len(order)))
+    touches = sorted(held, key=lambda name: order.get(name, len(order)))
+    return {"touchpoints": touches, "uploads": ("user_id", "ts", "upload_id")}
 
 
-def _cuts(config: JourneyConfig) -> tuple[int, int]:
+def _split_cuts(config: JourneyConfig) -> SplitCuts:
     fit = config.fit_share
-    return round(fit * _SHARES), round((fit + config.selection_share) * _SHARES)
+    return SplitCuts(fit=round(fit * SHARES), selection=round((fit + config.selection_share) * SHARES))
 
 
-def _parameters(logs: Logs, config: JourneyConfig) -> dict[str, Any]:
-    fit_below, selection_below = _cuts(config)
-    return {
-        "inactivity": timedelta(minutes=config.inactivity_minutes),
-        "lookback": timedelta(days=config.lookback_days),
-        "horizon": timedelta(hours=config.horizon_hours),
-        "control_start": timedelta(days=config.control_start_days),
-        "control_end": timedelta(days=config.control_end_days),
-        "post": timedelta(days=config.post_days),
-        "max_touches": config.max_touches,
-        "log_start": logs.earliest_ts,
-        "log_end": logs.latest_ts,
-        "fit_below": fit_below,
-        "selection_below": selection_below,
-    }
+def _rules(logs: Logs, config: JourneyConfig) -> Rules:
+    minute = 60_000_000
+    return Rules(
+        inactivity=config.inactivity_minutes * minute,
+        lookback=config.lookback_days * DAY_US,
+        max_touches=config.max_touches,
+        horizon=config.horizon_hours * 60 * minute,
+        control_start=config.control_start_days * DAY_US,
+        control_end=config.control_end_days * DAY_US,
+        post=config.post_days * DAY_US,
+        log_start=_microseconds(logs.earliest_ts),
+        log_end=_microseconds(logs.latest_ts),
+    )
+
+
+def _microseconds(moment: datetime) -> int:
+    """µs since 1970 of a moment in UTC without a zone."""
+    return (moment - datetime(1970, 1, 1)) // timedelta(microseconds=1)

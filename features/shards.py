@@ -4,34 +4,43 @@ With N(u) the touches of users below u and n = ShardConfig.touches, user u belon
 hashes: the shards one after the other are the whole table sorted by user, so what is built does not depend on how
 it was cut, nor on how many machines built it.
 
-`exchange` brings every shard's rows together in one pass over the logs; without it each shard would read them all.
+`exchange` brings every shard's rows together in one pass over the logs; without it each shard would read them all. It
+writes them as Arrow streams, a file a shard and table, uncompressed: they are written once, mapped once, and then gone.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
+import numpy as np
+import pyarrow as pa
 
-from features.duck import quote, session, write_parquet
+from features.duck import quote, session
 from features.errors import ConfigError
 from features.files import atomic_dir
+from features.journeys_axis import Ints
 from features.reader import Logs
 
 logger = logging.getLogger(__name__)
+
+ROWS, ROWS_A_SHARD = 131_072, 256
+"""Rows exchanged at a time, and at least as many a shard: what it gets at a time should outweigh what describes it."""
+
+Columns = Mapping[str, Sequence[str]]
+"""Table -> the columns that a build needs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardConfig:
     """How a build is cut, and who builds the shards."""
 
-    touches: int = 2_000_000
-    """About as many touches a shard; no result depends on it, memory and what a killed build repeats do."""
+    touches: int = 1_000_000
+    """About as many touches a shard; no result depends on it, memory (200 bytes a touch) and what a kill costs do."""
     jobs: int = 1
     """Processes that build shards side by side on this machine."""
     ray_address: str = ""
@@ -43,30 +52,15 @@ class ShardConfig:
         if not 1 <= self.jobs <= 1024:
             raise ConfigError(f"shards.jobs = {self.jobs}: must be from 1 to 1,024")
 
-    @property
-    def threads(self) -> int | None:
-        """Cores a shard may use; None = all. To Ray a task is one core."""
-        if self.ray_address:
-            return 1
-        return None if self.jobs == 1 else max((os.cpu_count() or 1) // self.jobs, 1)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """Users from first_user up to, but without, end_user; None = no bound."""
+    """Users from first_user, None for no bound, up to the next shard's."""
 
     number: int
     first_user: int | None = None
-    end_user: int | None = None
     first_touch: int = 0
     """Where the shard's touches begin in the table of all."""
-
-    @property
-    def condition(self) -> str:
-        """SQL that holds for the shard's users."""
-        first = [] if self.first_user is None else [f"user_id >= {self.first_user:d}"]
-        end = [] if self.end_user is None else [f"user_id < {self.end_user:d}"]
-        return " AND ".join([*first, *end]) or "true"
 
 
 CUTS = """
@@ -84,41 +78,60 @@ def cut(logs: Logs, config: ShardConfig, scratch: Path) -> tuple[Shard, ...]:
         logs.register(connection)
         cuts = connection.execute(CUTS, {"touches": config.touches}).fetchall()
     firsts = [None, *(user for user, _ in cuts[1:])]
-    ends = [*(user for user, _ in cuts[1:]), None]
     return tuple(
-        Shard(number=number, first_user=first, end_user=end, first_touch=before)
-        for number, (first, end, (_, before)) in enumerate(zip(firsts, ends, cuts, strict=True))
+        Shard(number=number, first_user=first, first_touch=before)
+        for number, (first, (_, before)) in enumerate(zip(firsts, cuts, strict=True))
     )
 
 
-def exchange(logs: Logs, shards: Sequence[Shard], columns: Sequence[str], out: Path) -> None:
-    """Write the touches, a folder a shard, and the uploads, sorted by user, to the folder `out`."""
+def exchange(logs: Logs, shards: Sequence[Shard], columns: Columns, out: Path) -> None:
+    """Write every shard's rows of these columns, in any order, to the folder `out`."""
     began = time.monotonic()
-    names = ", ".join(map(quote, columns))
+    first_users = np.array([shard.first_user for shard in shards[1:]], np.int64)
     with atomic_dir(out) as folder, session(scratch=out.parent) as connection:
         logs.register(connection)
-        connection.execute(
-            f"COPY (SELECT {names}, {_number(shards)} AS shard FROM touchpoints) TO $folder "
-            "(FORMAT parquet, COMPRESSION snappy, PARTITION_BY (shard))",
-            {"folder": str(folder / "touchpoints")},
-        )
-        write_parquet(
-            connection, "SELECT user_id, ts, upload_id FROM uploads ORDER BY user_id", folder / "uploads.parquet"
-        )
-    logger.info("%d shards' touches brought together, %.1f s", len(shards), time.monotonic() - began)
+        for table, names in columns.items():
+            rows = max(ROWS, ROWS_A_SHARD * len(shards))
+            _scatter(_select(connection, table, names).to_arrow_reader(rows), first_users, folder / table)
+    logger.info("%d shards' rows brought together, %.1f s", len(shards), time.monotonic() - began)
 
 
-def register_shard(connection: duckdb.DuckDBPyConnection, shard: Shard, exchanged: Path) -> None:
-    """Views touchpoints and uploads of the shard's users."""
-    touches = exchanged / "touchpoints" / f"shard={shard.number}" / "*.parquet"
-    connection.read_parquet(str(touches), hive_partitioning=False).create_view("touchpoints")
-    connection.read_parquet(str(exchanged / "uploads.parquet")).filter(shard.condition).create_view("uploads")
+def read_shard(shard: Shard, exchanged: Path, columns: Columns) -> dict[str, pa.Table]:
+    """The shard's rows, mapped from the files that `exchange` wrote."""
+    tables = {}
+    for table in columns:
+        with pa.memory_map(str(_file(exchanged / table, shard.number))) as file:
+            tables[table] = pa.ipc.open_stream(file).read_all()
+    return tables
 
 
-def _number(shards: Sequence[Shard]) -> str:
-    """SQL that finds a user's shard by halving."""
-    if len(shards) == 1:
-        return f"{shards[0].number:d}"
-    middle = len(shards) // 2
-    below, above = _number(shards[:middle]), _number(shards[middle:])
-    return f"CASE WHEN user_id < {shards[middle].first_user:d} THEN {below} ELSE {above} END"
+def read_whole(logs: Logs, columns: Columns, scratch: Path) -> dict[str, pa.Table]:
+    """The same of logs that are one shard."""
+    with session(scratch=scratch) as connection:
+        logs.register(connection)
+        return {table: _select(connection, table, names).to_arrow_table() for table, names in columns.items()}
+
+
+def _select(connection: duckdb.DuckDBPyConnection, table: str, names: Sequence[str]) -> duckdb.DuckDBPyRelation:
+    connection.execute("SET arrow_large_buffer_size = true")  # texts of a shard may pass 2 GiB
+    return connection.table(table).project(", ".join(map(quote, names)))
+
+
+def _scatter(reader: pa.RecordBatchReader, first_users: Ints, folder: Path) -> None:
+    """Append every row to its shard's stream, which is opened for each append: there may be more than files may be."""
+    folder.mkdir()
+    shards = len(first_users) + 1
+    for number in range(shards):
+        _file(folder, number).write_bytes(reader.schema.serialize())
+    for batch in reader:
+        shard_B = np.searchsorted(first_users, batch["user_id"].to_numpy(), side="right")
+        order_B = np.argsort(shard_B.astype(np.min_scalar_type(shards)), kind="stable")
+        batch, bounds_S = batch.take(pa.array(order_B)), np.searchsorted(shard_B[order_B], np.arange(shards + 1))
+        for number in np.flatnonzero(np.diff(bounds_S)).tolist():
+            first, end = bounds_S[number : number + 2].tolist()
+            with _file(folder, number).open("ab") as stream:
+                stream.write(batch.slice(first, end - first).serialize())
+
+
+def _file(folder: Path, shard: int) -> Path:
+    return folder / f"{shard:05d}.arrows"

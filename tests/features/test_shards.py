@@ -157,7 +157,7 @@ def test_a_build_that_failed_goes_on_with_the_missing_shards(
         build_journeys(logs, JourneyConfig(), tmp_path / "out", shards=shards, work=tmp_path / "work")
     assert not (tmp_path / "out").exists()
     assert built == [0, 1, 2, 3]
-    (torn,) = (tmp_path / "work").glob("*/00001/journeys.parquet")
+    (torn,) = (tmp_path / "work").glob("*/00001/journeys.arrow")
     torn.write_bytes(torn.read_bytes()[:-1])
     build_journeys(logs, JourneyConfig(), tmp_path / "out", shards=shards, work=tmp_path / "work")
     assert built[4:] == [1, *range(3, len(cut(logs, shards, tmp_path)))]
