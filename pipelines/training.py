@@ -62,7 +62,7 @@ def training_pipeline(*, with_sweep: bool = False, on: Platform | None = None) -
         data = retrieved.outputs["data"]
 
         checked_table = place.settle(
-            validate_training_table(journeys=journeys, data=data), "Validate training table", "data"
+            validate_training_table(config=config, journeys=journeys, data=data), "Validate training table", "outside"
         )
         settings = config
         if with_sweep:

@@ -47,7 +47,9 @@ def test_logs_become_a_checked_training_table(logs: Path, tmp_path: Path) -> Non
     with closing(sqlite3.connect(Path(store.path) / "online.db")) as online:
         assert online.execute("SELECT count(*) FROM alm_mta_profile").fetchone()[0] > 300
     table_quality = _artifact(dsl.Artifact, tmp_path, "table_quality")
-    validate_training_table.python_func(journeys, data, table_quality, _artifact(dsl.Markdown, tmp_path, "table"))
+    config = f"registry: {{tracking_uri: 'sqlite:///{tmp_path}/mlflow.db'}}"
+    table = _artifact(dsl.Markdown, tmp_path, "table")
+    validate_training_table.python_func(config, journeys, data, table_quality, table)
     suites = json.loads((Path(table_quality.path) / "suites.json").read_text())
     assert {"suite", "success", "warnings"} == set(suites[0])
 

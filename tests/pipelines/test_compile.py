@@ -19,6 +19,7 @@ OUTSIDE = {
     "validate-logs",
     "build-journeys",
     "retrieve-features",
+    "validate-training-table",
     "attribute",
     "evaluate",
     "register",
