@@ -62,7 +62,7 @@ class JourneyBatch:
     """Held by the batches of a table that went through `with_evidence`."""
 
     def to(self, device: torch.device) -> JourneyBatch:
-        moved: JourneyBatch = _moved(self, device)
+        moved: JourneyBatch = self if self.label_B.device == device else _moved(self, device)
         return moved
 
 

@@ -23,7 +23,7 @@ from features.encoding import encode_profiles, encoded_width
 from features.errors import TrainingFailed
 from features.files import read_json
 from model.batch import Evidence, JourneyBatch, Treatment
-from model.feed_columns import Arrays, index_of, read_columns, stream
+from model.feed_columns import Arrays, Positions, floats, microseconds, read_columns, stream
 from model.front_door import Sizes
 
 HOUR_US = 3_600_000_000
@@ -40,12 +40,12 @@ class Catalogue:
     content_ID: NDArray[np.float32]
 
     @cached_property
-    def _index(self) -> pd.Index[Any]:
-        return pd.Index(self.item_id_I)
+    def _positions(self) -> Positions:
+        return Positions(self.item_id_I)
 
     def position(self, item_id_N: NDArray[np.int64]) -> NDArray[np.int64]:
         """Row of each item; the last row for unknown ones."""
-        return index_of(self._index, item_id_N)
+        return self._positions.of(item_id_N)
 
 
 def rows(values_N: Tensor, position_BL: Tensor) -> Tensor:
@@ -166,7 +166,7 @@ def load_journeys(
     content_ID, user_id_U = columns["content_ID"], columns.pop("user_id_U")
     start_U = np.append(columns.pop("user_start_U"), len(columns["touch_ts_N"]))
     first_touch_J = start_U[np.searchsorted(user_id_U, journeys.keys["user_id"].to_numpy())]
-    upload_J, upload_UD = _load_uploads(data_dir, content_ID.shape[1])
+    upload_J, upload_UD = _load_uploads(data_dir, len(journeys.keys), content_ID.shape[1])
     catalogue = Catalogue(
         item_id_I=columns.pop("item_id_I"),
         author_id_I=columns.pop("author_id_I"),
@@ -195,32 +195,29 @@ def _read_journeys(path: Path, schema: dict[str, Any]) -> _Journeys:
     arrays["label_J"] = np.empty(rows, np.float32)
     arrays["profile_JP"] = np.zeros((rows, width), np.float32)
     arrays["control_JC"] = np.empty((rows, len(controls)), np.float32)
-    columns = [*KEYS, "offset", "length", *(spec["column"] for spec in profile), *controls]
+    profiled = [str(spec["column"]) for spec in profile]
+    columns = [*KEYS, "offset", "length", *profiled, *controls]
     keys = []
     for place, batch in stream([path], list(dict.fromkeys(columns))):
-        frame = batch.to_pandas()
-        keys.append(frame[list(KEYS)])
+        keys.append(batch.select(KEYS).to_pandas())
         for name in ("offset", "length", "label"):
-            arrays[f"{name}_J"][place] = frame[name]
-        arrays["t_obs_J"][place] = _microseconds(frame["t_obs"])
+            arrays[f"{name}_J"][place] = batch[name].to_numpy()
+        arrays["t_obs_J"][place] = microseconds(batch["t_obs"])
         if profile:
-            arrays["profile_JP"][place] = encode_profiles(frame, profile)
-        arrays["control_JC"][place] = frame[controls].fillna(0).to_numpy(np.float32)
+            arrays["profile_JP"][place] = encode_profiles(batch.select(profiled).to_pandas(), profile)
+        for column, name in enumerate(controls):
+            control_B = floats(batch[name])
+            arrays["control_JC"][place, column] = np.where(np.isnan(control_B), 0, control_B)
     return _Journeys(keys=pd.concat(keys, ignore_index=True), arrays=arrays)
 
 
-def _load_uploads(data_dir: Path, content_dim: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def _load_uploads(data_dir: Path, journeys: int, content_dim: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Row of each journey's upload [J], and embeddings by row with NaN in the last [U + 1, D]."""
-    upload_id = pq.read_table(data_dir / "training_table.parquet", columns=["upload_id"])["upload_id"]
     nothing_1D = np.full((1, content_dim), np.nan, np.float32)
     if not (data_dir / "uploads.parquet").is_file():
-        return np.zeros(len(upload_id), np.int64), nothing_1D
+        return np.zeros(journeys, np.int64), nothing_1D
+    upload_id = pq.read_table(data_dir / "training_table.parquet", columns=["upload_id"])["upload_id"]
     uploads = pq.read_table(data_dir / "uploads.parquet")
     embedding_UD = uploads["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, content_dim)
     row_J = pc.fill_null(pc.index_in(upload_id, value_set=uploads["upload_id"]), len(embedding_UD))
     return row_J.to_numpy().astype(np.int64), np.concatenate([embedding_UD, nothing_1D])
-
-
-def _microseconds(column: pd.Series[Any]) -> NDArray[np.int64]:
-    naive: pd.Series[Any] = column.dt.tz_localize(None).astype("datetime64[us]").astype("int64")
-    return np.asarray(naive, dtype=np.int64)

@@ -23,6 +23,8 @@ from features.touches import touch_files
 
 ROWS = 131_072
 """Rows read at a time."""
+SPARSE = 16
+"""Values in a range of at most this many times their number are looked up in a table of the range."""
 
 Arrays = dict[str, NDArray[Any]]
 Allocate = Callable[[str, tuple[int, ...], Any], NDArray[Any]]
@@ -36,12 +38,35 @@ def index_of(known: pd.Index[Any], value_N: NDArray[Any]) -> NDArray[np.int64]:
     return index_N.reshape(value_N.shape)
 
 
+class Positions:
+    """`index_of` for many calls; where the known values lie close together, by a table of their range: a third."""
+
+    def __init__(self, known_K: NDArray[np.int64]) -> None:
+        self._known = pd.Index(known_K)
+        self._table: NDArray[Any] | None = None
+        least, most = (int(known_K.min()), int(known_K.max())) if len(known_K) else (0, 0)
+        if most - least < SPARSE * len(known_K) and least > np.iinfo(np.int64).min:
+            self._below = least - 1
+            smallest = np.min_scalar_type(len(known_K))  # it is read in no order: the less of it, the faster
+            self._table = np.full(most - self._below + 2, len(known_K), smallest)  # its ends stand for all beyond them
+            self._table[known_K - self._below] = np.arange(len(known_K))
+
+    def of(self, value_N: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """Position of each value, K for unknown ones. [N]."""
+        if self._table is None:
+            return index_of(self._known, value_N)
+        return self._table.take(value_N.astype(np.int64) - self._below, mode="clip").astype(np.int64)
+
+
 def stream(paths: Sequence[Path], columns: list[str]) -> Iterator[tuple[slice, pa.RecordBatch]]:
-    """Batches of rows of Parquet files that continue each other, each with its place in the whole."""
+    """Batches of rows of Parquet files that continue each other, each with its place in the whole.
+
+    On one thread: others would mostly wait for the one that fills the arrays.
+    """
     start = 0
     for path in paths:
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(ROWS, columns=columns):
+            for batch in file.iter_batches(ROWS, columns=columns, use_threads=False):
                 yield slice(start, start + batch.num_rows), batch
                 start += batch.num_rows
 
@@ -68,13 +93,13 @@ def _in_file(folder: Path, name: str, shape: tuple[int, ...], dtype: Any) -> NDA
 
 def _read(journeys_dir: Path, data_dir: Path, schema: dict[str, Any], allocate: Allocate) -> Arrays:
     items = _read_items(data_dir / "items.parquet", schema, allocate)
-    return items | _read_touches(touch_files(journeys_dir), schema, pd.Index(items["item_id_I"]), allocate)
+    return items | _read_touches(touch_files(journeys_dir), schema, Positions(items["item_id_I"]), allocate)
 
 
 def _read_items(path: Path, schema: dict[str, Any], allocate: Allocate) -> Arrays:
     """The catalogue in its own order, by item_id; content has one row more, of zeros, for items without any."""
     rows, present = pq.read_metadata(path).num_rows, set(pq.read_schema(path).names)
-    embedding_dim, clusters = schema["embedding_dim"], pd.Index(schema["clusters"], dtype=np.int64)
+    embedding_dim, clusters = schema["embedding_dim"], Positions(np.array(schema["clusters"], np.int64))
     arrays = {name: allocate(name, (rows,), np.int64) for name in ("item_id_I", "author_id_I", "cluster_index_I")}
     content_ID = arrays["content_ID"] = allocate("content_ID", (rows + 1, max(embedding_dim, 1)), np.float32)
     content_ID[:] = 0
@@ -82,14 +107,14 @@ def _read_items(path: Path, schema: dict[str, Any], allocate: Allocate) -> Array
     for place, batch in stream([path], ["item_id", "author_id", "cluster_id", *embedded]):
         arrays["item_id_I"][place] = batch["item_id"].to_numpy()
         arrays["author_id_I"][place] = batch["author_id"].to_numpy()
-        arrays["cluster_index_I"][place] = index_of(clusters, batch["cluster_id"].to_numpy())
+        arrays["cluster_index_I"][place] = clusters.of(batch["cluster_id"].to_numpy())
         for name in embedded:
             known_B = batch[name].is_valid().to_numpy(zero_copy_only=False)
             content_ID[place][known_B] = batch[name].drop_null().flatten().to_numpy().reshape(-1, embedding_dim)
     return arrays
 
 
-def _read_touches(paths: list[Path], schema: dict[str, Any], items: pd.Index[Any], allocate: Allocate) -> Arrays:
+def _read_touches(paths: list[Path], schema: dict[str, Any], items: Positions, allocate: Allocate) -> Arrays:
     """The touches in their own order, by user, and where each user's begin.
 
     touch_ts_N in µs, touch_item_N a row of the content, touch_cluster_N a position in the schema's clusters,
@@ -97,7 +122,7 @@ def _read_touches(paths: list[Path], schema: dict[str, Any], items: pd.Index[Any
     """
     rows = sum(pq.read_metadata(path).num_rows for path in paths)
     present = set(pq.read_schema(paths[0]).names)
-    responses, clusters = schema["responses"], pd.Index(schema["clusters"], dtype=np.int64)
+    responses, clusters = schema["responses"], Positions(np.array(schema["clusters"], np.int64))
     marked = [name for name in ("randomised",) if name in present]
     arrays = {name: allocate(name, (rows,), np.int64) for name in ("touch_ts_N", "touch_item_N", "touch_cluster_N")}
     arrays["response_NR"] = allocate("response_NR", (rows, len(responses)), np.float32)
@@ -106,18 +131,42 @@ def _read_touches(paths: list[Path], schema: dict[str, Any], items: pd.Index[Any
     users, starts = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for place, batch in stream(paths, ["user_id", "ts", "item_id", "cluster_id", *responses, *marked]):
         user_id_B = batch["user_id"].to_numpy()
-        first_B = np.flatnonzero(np.diff(user_id_B, prepend=user_id_B[:1] - 1))
+        begins_B = np.ones(len(user_id_B), np.bool_)
+        np.not_equal(user_id_B[1:], user_id_B[:-1], out=begins_B[1:])
+        first_B = np.flatnonzero(begins_B)
         users.append(user_id_B[first_B])
         starts.append(place.start + first_B)
-        arrays["touch_ts_N"][place] = batch["ts"].cast("int64").to_numpy()
-        arrays["touch_item_N"][place] = index_of(items, batch["item_id"].to_numpy())
-        arrays["touch_cluster_N"][place] = index_of(clusters, batch["cluster_id"].to_numpy())
+        arrays["touch_ts_N"][place] = microseconds(batch["ts"])
+        arrays["touch_item_N"][place] = items.of(batch["item_id"].to_numpy())
+        arrays["touch_cluster_N"][place] = clusters.of(batch["cluster_id"].to_numpy())
         for column, name in enumerate(responses):
-            arrays["response_NR"][place, column] = batch[name].cast("float32").to_numpy(zero_copy_only=False)
+            arrays["response_NR"][place, column] = floats(batch[name])
         for name in marked:
-            arrays["touch_randomised_N"][place] = batch[name].fill_null(False).to_numpy(zero_copy_only=False)
+            arrays["touch_randomised_N"][place] = _bits(batch[name].fill_null(False))
     user_id_U, first_U = np.unique(np.concatenate(users), return_index=True)  # a user may span batches
     for name, value_U in (("user_id_U", user_id_U), ("user_start_U", np.concatenate(starts)[first_U])):
         arrays[name] = allocate(name, value_U.shape, np.int64)
         arrays[name][:] = value_U
     return arrays
+
+
+def microseconds(values: pa.Array) -> NDArray[np.int64]:
+    """Timestamps since 1970, in UTC. [B]."""
+    us = pa.timestamp("us", values.type.tz)
+    return np.asarray(values.cast(us, safe=False).cast("int64").to_numpy(), np.int64)
+
+
+def floats(values: pa.Array) -> NDArray[np.float32]:
+    """Numbers or flags, NaN for null. [B]."""
+    if not pa.types.is_boolean(values.type):
+        return np.asarray(values.cast("float32", safe=False).fill_null(np.nan).to_numpy(), np.float32)
+    value_B = _bits(values).astype(np.float32)
+    if values.null_count:
+        value_B[~values.is_valid().to_numpy(zero_copy_only=False)] = np.nan
+    return value_B
+
+
+def _bits(flags: pa.BooleanArray) -> NDArray[np.uint8]:
+    """0 or 1, anything for null: Arrow's own way, bit by bit, takes as long as decoding them."""
+    begin, end = flags.offset, flags.offset + len(flags)
+    return np.unpackbits(np.frombuffer(flags.buffers()[1], np.uint8), count=end, bitorder="little")[begin:]

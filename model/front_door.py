@@ -129,10 +129,20 @@ class FrontDoorModel(nn.Module):
         return torch.as_tensor(self.pooled_mediator(batch) - effects_BL.sum(1))
 
     @torch.no_grad()
-    def track(self, batch: JourneyBatch, u_BLK: Tensor, m_BLK: Tensor, momentum: float = 0.05) -> None:
-        """Follow var(u) and the level r of u at which content does nothing: mean of u − (m − ref(x))."""
+    def track(
+        self, batch: JourneyBatch, u_BLK: Tensor, m_BLK: Tensor, momentum: float = 0.05, weight_B: Tensor | None = None
+    ) -> None:
+        """Follow var(u) and the level r of u at which content does nothing: mean of u − (m − ref(x)).
+
+        weight_B: of each journey in these means; None = 1.
+        """
         mask_BL1, few_x = self.observed(batch)[..., None], batch.profile_BP[:TRACKED]
-        ref_K = self.prior.reference(few_x).mean((0, 1))
+        ref_EBK = self.prior.reference(few_x)
+        if weight_B is None:
+            ref_K = ref_EBK.mean((0, 1))
+        else:
+            few_B1 = weight_B[: len(few_x), None]
+            mask_BL1, ref_K = mask_BL1 * weight_B[:, None, None], (ref_EBK.mean(0) * few_B1).sum(0) / few_B1.sum()
         level_K = ((u_BLK - m_BLK) * mask_BL1).sum((0, 1)) / mask_BL1.sum().clamp_min(1) + ref_K
         self.get_buffer("reference_level_K").lerp_(level_K, momentum)
         self.get_buffer("index_variance_K").lerp_(masked_variance(u_BLK, mask_BL1), momentum)

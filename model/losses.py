@@ -27,12 +27,19 @@ def masked_variance(value_BLK: Tensor, mask_BL1: Tensor) -> Tensor:
 
 
 def mediator_loss(
-    m_EBLK: Tensor, u_BLK: Tensor, mask_BL: Tensor, variance_K: Tensor, *, within_journey: bool = True
-) -> Tensor:
-    """Squared error of the prior's members against the (detached) response index, in units of var(u)."""
+    m_EBLK: Tensor, u_BLK: Tensor, mask_BL: Tensor, variance_K: Tensor, *, within_journey: bool = True,
+    weight_B: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """Squared error of the prior's members against the (detached) response index, in units of var(u).
+
+    weight_B: of each journey in the mean over touches; None = 1.
+    """
     mask_BL1, target_BLK = mask_BL[..., None], u_BLK.detach()
     if within_journey:
         m_EBLK, target_BLK = demean(m_EBLK, mask_BL1), demean(target_BLK, mask_BL1)
     error_EBLK = (m_EBLK - target_BLK) * mask_BL1
-    per_dim_K = (error_EBLK**2).sum((0, 1, 2)) / (len(m_EBLK) * mask_BL.sum().clamp_min(1))
+    squared_EBLK = error_EBLK**2
+    if weight_B is not None:
+        squared_EBLK, mask_BL = squared_EBLK * weight_B[:, None, None], mask_BL * weight_B[:, None]
+    per_dim_K = squared_EBLK.sum((0, 1, 2)) / (len(m_EBLK) * mask_BL.sum().clamp_min(1))
     return (per_dim_K / variance_K.clamp_min(1e-6)).mean()

@@ -5,7 +5,7 @@ AdamW under a one-cycle schedule; epochs are stretched to a least number of step
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import lightning
@@ -20,6 +20,7 @@ from model.batch import JourneyBatch
 from model.feed import batches_per_epoch
 from model.front_door import FrontDoorModel
 from model.losses import mediator_loss
+from model.sampling import Prior, journeys_an_epoch, plan_prior
 from model.settings import TrainConfig
 
 SHAPE = ("model.link", "model.decay", "model.log_scale")
@@ -37,6 +38,15 @@ class Schedule:
     batch_size: int
     epochs: int
     steps: int
+    prior: Prior | None = None
+    """What the draw of negatives has to be weighted by; None where all are taken."""
+
+
+def plan_training(config: TrainConfig, label_J: Tensor) -> Schedule:
+    """The schedule of a fit on journeys with these outcomes, sampled as the settings say."""
+    ratio = config.negatives_per_positive
+    schedule = plan_schedule(config, journeys_an_epoch(label_J, ratio))
+    return replace(schedule, prior=plan_prior(label_J, ratio)) if ratio else schedule
 
 
 def plan_schedule(config: TrainConfig, journeys: int) -> Schedule:
@@ -64,6 +74,13 @@ class _OneCycleModule(lightning.LightningModule):
     def losses(self, batch: JourneyBatch) -> tuple[dict[str, Tensor], Tensor]:
         """Named losses, the first being what is minimised, and the outcome logit [B]."""
         raise NotImplementedError
+
+    def weight(self, batch: JourneyBatch) -> Tensor | None:
+        """Of each journey in every loss of training: sampling by y changes whose touches and profiles the batches hold,
+        so that not only the losses on y need it, but all means over journeys. None = 1; the selection split is whole.
+        """
+        prior = self.schedule.prior
+        return prior.weight(batch.label_B) if prior is not None and self.training else None
 
     def training_step(self, batch: JourneyBatch) -> dict[str, Tensor]:
         """The named losses, whose means over the epoch a callback logs (callbacks.py): Lightning's own are lost when a
@@ -118,16 +135,18 @@ class FrontDoorModule(_OneCycleModule):
         )
 
     def losses(self, batch: JourneyBatch) -> tuple[dict[str, Tensor], Tensor]:
-        t, model = batch.treatment, self.model
+        t, model, weight_B = batch.treatment, self.model, self.weight(batch)
         u_BLK = model.index(batch.response_BLR)
         m_EBLK = model.prior(t.cluster_BL, t.content_BLD, batch.profile_BP)
         if self.training:
-            model.track(batch, u_BLK, m_EBLK.mean(0))
+            model.track(batch, u_BLK, m_EBLK.mean(0), weight_B=weight_B)
         logit_B = model.joint_logit(batch, u_BLK)
         variance_K = model.get_buffer("index_variance_K")
-        outcome = binary_cross_entropy_with_logits(logit_B, batch.label_B)
+        outcome = binary_cross_entropy_with_logits(logit_B, batch.label_B, weight=weight_B)
         observed_BL = model.observed(batch)
-        mediator = mediator_loss(m_EBLK, u_BLK, observed_BL, variance_K, within_journey=self.config.within_journey)
+        mediator = mediator_loss(
+            m_EBLK, u_BLK, observed_BL, variance_K, within_journey=self.config.within_journey, weight_B=weight_B
+        )
         named = {"outcome": outcome, "mediator": mediator}
         loss = outcome + self.config.mediator_weight * mediator
         if self.adversary is not None:
@@ -149,7 +168,7 @@ class FrontDoorModule(_OneCycleModule):
             mask_BL=self.model.observed(batch),
             pool_BH=pool_BH, profile_BP=batch.profile_BP, strength=self.config.adversary_weight * ramp,
         )  # fmt: skip
-        return binary_cross_entropy_with_logits(logit_B, batch.label_B)
+        return binary_cross_entropy_with_logits(logit_B, batch.label_B, weight=self.weight(batch))
 
 
 def _outcome_only(model: FrontDoorModel) -> list[Tensor]:
@@ -170,7 +189,7 @@ class OutcomeModule(_OneCycleModule):
 
     def losses(self, batch: JourneyBatch) -> tuple[dict[str, Tensor], Tensor]:
         logit_B = self.model.outcome_logit(batch)
-        outcome = binary_cross_entropy_with_logits(logit_B, batch.label_B)
+        outcome = binary_cross_entropy_with_logits(logit_B, batch.label_B, weight=self.weight(batch))
         return {"loss": outcome, "outcome": outcome}, logit_B
 
 
@@ -183,5 +202,5 @@ class NaiveModule(_OneCycleModule):
 
     def losses(self, batch: JourneyBatch) -> tuple[dict[str, Tensor], Tensor]:
         logit_B = self.model(batch)
-        outcome = binary_cross_entropy_with_logits(logit_B, batch.label_B)
+        outcome = binary_cross_entropy_with_logits(logit_B, batch.label_B, weight=self.weight(batch))
         return {"loss": outcome, "outcome": outcome}, logit_B

@@ -63,6 +63,9 @@ class TrainConfig:
     """Most optimiser steps, to the nearest whole pass: large logs need no second look."""
     batch_size: int = 512
     """Journeys a step and device; halved until min_steps fit where the data are few, not below 64."""
+    negatives_per_positive: float = 0.0
+    """Journeys without an upload that an epoch draws anew for each with one, weighted so that every loss keeps its
+    expectation (model/sampling.py); 0 = all there are. The paper's 2:3 is 1.5."""
     learning_rate: float = 3e-3
     """Peak of the one-cycle schedule."""
     prior_rate: float = 4.0
@@ -109,7 +112,14 @@ class TrainConfig:
         ):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"train.{name} = {getattr(self, name)}: must be positive")
-        for name in ("weight_decay", "mediator_weight", "adversary_weight", "leak_threshold", "checkpoint_minutes"):
+        for name in (
+            "weight_decay",
+            "mediator_weight",
+            "adversary_weight",
+            "leak_threshold",
+            "checkpoint_minutes",
+            "negatives_per_positive",
+        ):
             if getattr(self, name) < 0:
                 raise ConfigError(f"train.{name} = {getattr(self, name)}: must not be negative")
 

@@ -35,13 +35,21 @@ from model.bank import build_bank
 from model.baselines.naive import NaiveModel
 from model.bundle import save_bundle
 from model.calibration import Calibration, calibrate
-from model.callbacks import Continuation, EpochMeans, History, MidEpochCheckpoint, Progress, WholeCheckpoints
+from model.callbacks import (
+    Continuation,
+    EpochMeans,
+    History,
+    MidEpochCheckpoint,
+    NoProfiler,
+    Progress,
+    WholeCheckpoints,
+)
 from model.data import JourneyTable, load_journeys
 from model.evidence import fit_denoiser, with_evidence
 from model.feed import JourneyData
 from model.front_door import CATALOGUE_ITEMS, Bank, FrontDoorModel
 from model.leakage import leak_excess
-from model.module import FrontDoorModule, NaiveModule, OutcomeModule, plan_schedule
+from model.module import FrontDoorModule, NaiveModule, OutcomeModule, plan_training
 from model.settings import ModelConfig, TrainConfig
 from model.snapshot import take_snapshot
 
@@ -76,7 +84,7 @@ def train(
     naive = NaiveModel(model_config, table.sizes)
     fits_naive = config.naive_baseline or not table.sizes.responses  # without responses it is all there is
     if fits_naive:
-        schedule = plan_schedule(config, len(table.split("fit")))
+        schedule = plan_training(config, table.label_J[table.split("fit")])
         fit("naive", NaiveModule(naive, config, schedule), table, checkpoints / "naive")
     loss = fitted.loss
     if _is_main_process():
@@ -116,7 +124,8 @@ def fit_front_door(
     noise = None
     if table.sizes.responses and model_config.denoise:
         table, noise = fit_denoiser(model, table)
-        schedule = plan_schedule(replace(config, max_epochs=config.outcome_epochs), len(table.split("fit")))
+        shorter = replace(config, max_epochs=config.outcome_epochs)
+        schedule = plan_training(shorter, table.label_J[table.split("fit")])
         lightning.seed_everything(config.seed, verbose=False)  # a resumed fit drew less before this
         outcome_history, _ = fit(
             "outcome", OutcomeModule(model.train(), config, schedule), table, checkpoints / "outcome"
@@ -143,7 +152,7 @@ def front_door_module(table: JourneyTable, model_config: ModelConfig, config: Tr
     lightning.seed_everything(config.seed, verbose=False)
     sizes = replace(table.sizes, ignored=_leaky_responses(table, config))
     model = _initialise(FrontDoorModel(model_config, sizes), table, config.seed)
-    return FrontDoorModule(model, config, plan_schedule(config, len(table.split("fit"))))
+    return FrontDoorModule(model, config, plan_training(config, table.label_J[table.split("fit")]))
 
 
 def _leaky_responses(table: JourneyTable, config: TrainConfig) -> tuple[str, ...]:
@@ -205,6 +214,7 @@ def _fit(
             best, last, *within, *callbacks,
         ],
         plugins=[WholeCheckpoints()],
+        profiler=NoProfiler(),
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         logger=False,
@@ -212,7 +222,9 @@ def _fit(
         enable_model_summary=False,
         deterministic=True,
     )  # fmt: skip
-    data = JourneyData(table, batch_size=schedule.batch_size, seed=config.seed)
+    data = JourneyData(
+        table, batch_size=schedule.batch_size, seed=config.seed, negatives_per_positive=config.negatives_per_positive
+    )
     resume = checkpoints / "last.ckpt"
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # so that it may go on

@@ -26,6 +26,11 @@ def run(folder: Path, *, journeys: int, repetitions: int, tell: Callable[[str], 
               least=0.9, value=Spread(**epoch["wall_share"]))
         for epoch in found["epochs"]
     ]  # fmt: skip
+    checks += [
+        Check(what=f"a bare loop's CPU over Lightning's, {epoch['network']} network", unit="ratio",
+              value=Spread(**epoch["cpu_share"]))
+        for epoch in found["epochs"]
+    ]  # fmt: skip
     return Result(sizes={"journeys": journeys, "touches": found["touches"]}, checks=tuple(checks), costs=costs)
 
 

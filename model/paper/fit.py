@@ -11,14 +11,15 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from features.errors import TrainingFailed
 from model.data import JourneyTable
+from model.feed import JourneyData
 from model.module import plan_schedule
 from model.paper.credits import PaperModel, build_paper_bank
 from model.paper.module import PaperModule
 from model.paper.network import PaperNetwork
 from model.paper.proxy import match_proxy
-from model.paper.sampling import SampledData, negatives, plan_prior
 from model.paper.settings import PaperConfig
 from model.paper.weights import fit_propensity
+from model.sampling import journeys_an_epoch, plan_prior
 from model.train import MONITOR, check_splits
 
 
@@ -33,11 +34,10 @@ def fit_paper(table: JourneyTable, config: PaperConfig, seed: int) -> PaperModel
     label_J = table.label_J[fit_J]
     network = PaperNetwork(config, table.sizes)
     _initialise(network, table, seed)
-    rows = int(label_J.sum()) + negatives(label_J, config.negatives_per_positive)
-    schedule = plan_schedule(config.train, rows)
+    schedule = plan_schedule(config.train, journeys_an_epoch(label_J, config.negatives_per_positive))
     module = PaperModule(network, plan_prior(label_J, config.negatives_per_positive), schedule)
-    data = SampledData(
-        table, negatives_per_positive=config.negatives_per_positive, batch_size=schedule.batch_size, seed=seed
+    data = JourneyData(
+        table, batch_size=schedule.batch_size, seed=seed, negatives_per_positive=config.negatives_per_positive
     )
     with tempfile.TemporaryDirectory(prefix="alm-mta-paper-") as folder:
         best = ModelCheckpoint(Path(folder), monitor=MONITOR, filename="best")

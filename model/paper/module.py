@@ -18,7 +18,7 @@ from model.paper.adversary import ramp, reverse_gradient
 from model.paper.network import PaperNetwork, Reading
 from model.paper.proxy import has_upload, match_proxy
 from model.paper.queue import info_nce
-from model.paper.sampling import Prior
+from model.sampling import Prior
 
 
 class PaperModule(_OneCycleModule):

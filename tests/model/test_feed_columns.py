@@ -16,7 +16,7 @@ from features.encoding import encode_profiles
 from features.files import read_json, write_json
 from model import feed_columns
 from model.data import JourneyTable, load_journeys
-from model.feed_columns import index_of
+from model.feed_columns import Positions, floats, index_of, microseconds
 
 
 def tensors(table: JourneyTable) -> dict[str, torch.Tensor]:
@@ -109,7 +109,50 @@ def test_logs_without_responses_and_content(prepared: Prepared, tmp_path: Path) 
         assert table.profile_JP.shape == (len(table.keys), 1)
 
 
-def test_index_of_knows_its_values_and_no_others() -> None:
-    known = pd.Index([3, 5, 9])
-    assert index_of(known, np.array([[9, 4], [3, 10]])).tolist() == [[2, 3], [0, 3]]
-    assert index_of(pd.Index([], dtype=np.int64), np.array([1, 2])).tolist() == [0, 0]
+LEAST, MOST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
+
+
+@pytest.mark.parametrize(
+    "known",
+    [[3, 5, 9], [9, 3, 5], [-4, -2], [10**15, 3, 7], [LEAST, LEAST + 2], [MOST - 1, MOST], [LEAST, MOST], [5], [],
+     list(range(300))],
+)  # fmt: skip
+def test_positions_are_of_the_known_values_and_of_no_others(known: list[int]) -> None:
+    """In a table of a narrow range and in the hash table of a wide one, with values at either end and beyond."""
+    places = {value: place for place, value in enumerate(known)}
+    asked = [*known, LEAST, LEAST + 1, -3, 0, 1, 4, 8, 10, 299, 300, 10**15 + 1, MOST - 2, MOST]
+    expected = [places.get(value, len(known)) for value in asked]
+    index = Positions(np.array(known, np.int64)).of(np.array(asked, np.int64))
+    assert (index.tolist(), index.dtype) == (expected, np.int64)
+    assert index_of(pd.Index(known, dtype=np.int64), np.array(asked, np.int64)).tolist() == expected
+
+
+def test_positions_keep_shapes_and_take_narrow_integers() -> None:
+    index = Positions(np.array([3, 5, 9])).of(np.array([[9, 4], [3, -(2**31)]], np.int32))
+    assert index.tolist() == [[2, 3], [0, 3]]
+
+
+@pytest.mark.parametrize("type_", [pa.bool_(), pa.float32(), pa.float64(), pa.int64()])
+@pytest.mark.parametrize("begin", [0, 1, 8, 13])
+def test_floats_of_a_slice_are_its_values_and_nan_for_null(type_: pa.DataType, begin: int) -> None:
+    values = [None if row % 3 == 0 else row % 2 for row in range(40)]
+    for given in (values, [row % 2 for row in range(40)]):
+        column = pa.array(given, pa.int64()).cast(type_)[begin : begin + 17]
+        expected = np.array([np.nan if value is None else value for value in given[begin : begin + 17]], np.float32)
+        found = floats(column)
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("type_", [pa.timestamp("us"), pa.timestamp("us", "UTC"), pa.timestamp("ns", "Europe/Berlin")])
+def test_microseconds_are_utc_whatever_the_unit(type_: pa.DataType) -> None:
+    assert microseconds(pa.array([0, 1_700_000_000_000_001], pa.timestamp("us", type_.tz)).cast(type_)).tolist() == [
+        0, 1_700_000_000_000_001,
+    ]  # fmt: skip
+
+
+def test_a_part_without_touches_changes_nothing(prepared: Prepared, tmp_path: Path) -> None:
+    shutil.copytree(prepared.journeys, tmp_path / "journeys")
+    parts = tmp_path / "journeys" / "touches"
+    pq.write_table(pq.read_table(parts / "part-00000.parquet")[:0], parts / "part-99999.parquet")
+    assert equal(load_journeys(tmp_path / "journeys", prepared.data), load_journeys(prepared.journeys, prepared.data))

@@ -21,8 +21,8 @@ from model.paper.credits import PaperCredits, PaperModel, credits
 from model.paper.fit import fit_paper
 from model.paper.module import PaperModule
 from model.paper.network import PaperNetwork
-from model.paper.sampling import Prior
 from model.paper.settings import PaperConfig
+from model.sampling import Prior
 from model.settings import TrainConfig
 
 TINY = PaperConfig(

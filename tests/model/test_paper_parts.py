@@ -17,7 +17,6 @@ from model.paper.credits import PaperBank, top_matches
 from model.paper.heads import match_query
 from model.paper.proxy import match_proxy
 from model.paper.queue import KeyQueue, follow, info_nce
-from model.paper.sampling import SampledBatches, draw, plan_prior
 from model.paper.settings import PaperConfig
 from model.paper.weights import Propensity, fit_propensity
 
@@ -117,53 +116,6 @@ def test_top_matches_are_the_nearest_only() -> None:
     assert top_matches(query, bank, 1).tolist() == [[0]]
     assert sorted(top_matches(query, bank, 2)[0].tolist()) == [0, 1]
     assert sorted(top_matches(query, bank, 0)[0].tolist()) == [0, 1, 2]
-
-
-def test_sampling_draws_three_negatives_for_two_positives() -> None:
-    label_J = (torch.arange(1000) % 10 == 0).float()
-    drawn = draw(label_J, 1.5, torch.Generator().manual_seed(0))
-    assert (int(label_J[drawn].sum()), len(drawn)) == (100, 250)
-    assert len(set(drawn.tolist())) == 250
-    assert drawn.tolist() != draw(label_J, 1.5, torch.Generator().manual_seed(1)).tolist()
-    prior = plan_prior(label_J, 1.5)
-    assert (prior.share, prior.sampled) == (0.1, 0.4)
-    assert len(draw(label_J, 0, torch.Generator())) == 1000
-    assert plan_prior(label_J, 0).offset == 0
-
-
-@pytest.mark.parametrize("negatives_per_positive", [0.5, 1.5, 4.0])
-def test_the_offset_keeps_the_prior(negatives_per_positive: float) -> None:
-    """A logistic fit of y on x over the sample, its offset taken off, is the population's: same mean, same slope."""
-    generator = torch.Generator().manual_seed(2)
-    x_J = torch.randn(60_000, generator=generator, dtype=torch.float64)
-    label_J = (torch.rand(60_000, generator=generator, dtype=torch.float64) < torch.sigmoid(x_J - 3)).double()
-    drawn, prior = draw(label_J, negatives_per_positive, generator), plan_prior(label_J, negatives_per_positive)
-    beta = torch.tensor([-2.0, 0.0], dtype=torch.float64)
-    design_J2 = torch.stack([torch.ones_like(x_J), x_J], 1)
-    for _ in range(12):
-        p_S = torch.sigmoid(design_J2[drawn] @ beta + prior.offset)
-        curvature = (design_J2[drawn] * (p_S * (1 - p_S))[:, None]).T @ design_J2[drawn]
-        beta = beta + torch.linalg.solve(curvature, design_J2[drawn].T @ (label_J[drawn] - p_S))
-    assert float(beta[0]) == pytest.approx(-3, abs=0.1)
-    assert float(beta[1]) == pytest.approx(1, abs=0.06)
-    assert float(torch.sigmoid(design_J2 @ beta).mean()) == pytest.approx(prior.share, rel=0.02)
-    weight_S = prior.weight(label_J[drawn])
-    assert float((weight_S * label_J[drawn]).sum() / weight_S.sum()) == pytest.approx(prior.share)
-
-
-def test_epochs_keep_positives_and_change_negatives(prepared: Prepared) -> None:
-    table = load_journeys(prepared.journeys, prepared.data)
-    row_J = table.split("fit")
-    batches = SampledBatches(row_J, table, negatives_per_positive=1.5, batch_size=16, seed=3)
-    epochs = []
-    for epoch in (0, 0, 1):
-        batches.set_epoch(epoch)
-        epochs.append(list(batches))
-        assert len(epochs[-1]) == len(batches)
-    assert epochs[0] == epochs[1] != epochs[2]
-    rows = torch.tensor([row for batch in epochs[0] for row in batch])
-    assert float(table.label_J[rows].mean()) == pytest.approx(0.4, abs=0.03)
-    assert set(rows.tolist()) <= set(row_J.tolist())
 
 
 NUMBER = -2
