@@ -40,8 +40,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_dir(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on success it replaces `path`, on failure it is gone."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary, replaced = (path.with_name(f".{path.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
+    for folder in (temporary, replaced):
+        shutil.rmtree(folder, ignore_errors=True)
     temporary.mkdir()
     try:
         yield temporary
@@ -49,9 +50,10 @@ def atomic_dir(path: Path) -> Iterator[Path]:
             if file.is_file():
                 _fsync(file)
         if path.exists():
-            shutil.rmtree(path)
+            path.replace(replaced)
         temporary.replace(path)
         _fsync(path.parent)
+        shutil.rmtree(replaced, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
