@@ -70,7 +70,7 @@ class Champion:
         """From the folder of a bundle; None where an older bundle has no snapshot."""
         if not (bundle / "snapshot.json").is_file():
             return None
-        clusters = tuple(read_json(bundle / "schema.json")["clusters"])
+        clusters = tuple(read_json(bundle / "manifest.json")["schema"]["clusters"])
         return cls(snapshot=read_json(bundle / "snapshot.json"), clusters=clusters)
 
 

@@ -16,6 +16,7 @@ from model.attribution import attribute
 from model.bundle import load_bundle
 from model.data import JourneyTable, load_journeys
 from model.snapshot import take_snapshot
+from validation.data_quality import validate_training_table
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +76,12 @@ def test_the_bundle_keeps_it_and_attribution_counts_these_logs_beside_it(
     assert both["champion"] == both["logs"] == snapshot
     attribute(**places, out=tmp_path / "alone")
     assert read_json(tmp_path / "alone" / "summary.json")["snapshots"] == {}
+
+
+def test_the_training_table_is_checked_against_the_bundle(prepared: Prepared, trained: Trained, tmp_path: Path) -> None:
+    """As written by training: what the model was fitted on has not drifted from itself."""
+    report = validate_training_table(prepared.journeys, prepared.data, tmp_path / "quality", champion=trained.bundle)
+    (touches,) = (suite for suite in report.suites if suite.suite == "touches")
+    assert not [warning for warning in touches.warnings if "when the champion was fitted" in warning]
+    page = "".join(file.read_text() for file in (tmp_path / "quality" / "data_docs").rglob("*.html"))
+    assert "when the champion was fitted" in page

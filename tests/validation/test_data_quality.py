@@ -171,7 +171,7 @@ def test_drift_against_the_champion_warns(stages: Path, tmp_path: Path) -> None:
         "responses": {"liked": [len(touches) - liked, liked, 0]},
         "edges": {"liked": [0.0]},
     }
-    (bundle / "schema.json").write_text(json.dumps({"clusters": list(range(CLUSTERS))}))
+    (bundle / "manifest.json").write_text(json.dumps({"schema": {"clusters": list(range(CLUSTERS))}}))
     (bundle / "snapshot.json").write_text(json.dumps(snapshot))
     (warning,) = warnings_of(validate(altered(stages, tmp_path / "run", "*"), champion=bundle))["touches"]
     assert warning.startswith("touches.cluster_id: cluster_id is distributed as when the champion was fitted")
