@@ -32,8 +32,8 @@ from validation.worlds import WORLDS, simulate
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 CRITEO = os.environ.get("ALM_MTA_CRITEO_LOGS")
-SMALL = ("--train.max_epochs", "4", "--train.min_steps", "200")
-USERS, NULL_USERS, SMALL_USERS = 20_000, 8_000, 3_000
+SMALL = ("--train.max_epochs", "3", "--train.min_steps", "60")
+USERS, NULL_USERS, SMALL_USERS = 20_000, 8_000, 2_000
 
 
 @dataclass(frozen=True, kw_only=True)
