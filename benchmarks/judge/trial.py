@@ -162,8 +162,9 @@ def _verdicts(
 def _battery(
     measured: Measured, judged: JudgedSet, seed: int, config: JudgeConfig, elsewhere: JourneyTable | None = None
 ) -> list[Finding]:
+    snapshots: dict[str, Any] = {}
     if judged.table is None or measured.fd is None:
-        diagnostics, snapshots = stand_in(measured), {}
+        diagnostics = stand_in(measured)
     elif elsewhere is None:
         diagnostics, snapshots = sound(measured, judged.table, seed)
     else:
