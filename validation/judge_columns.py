@@ -21,8 +21,9 @@ def cluster_columns(
 ) -> tuple[Ints, Ints]:
     """Cluster ids of the columns, RARE last where clusters were merged, and each touch's column."""
     distinct, index_T = np.unique(cluster_T.astype(np.int64), return_inverse=True)
-    pairs = np.unique(index_T * (journey_T[-1] + 1) + journey_T)
-    treated_K = np.bincount(pairs // (journey_T[-1] + 1), minlength=len(distinct))
+    pair_T = np.sort(index_T * (journey_T[-1] + 1) + journey_T)
+    first_T = np.append(True, pair_T[1:] != pair_T[:-1])
+    treated_K = np.bincount(pair_T[first_T] // (journey_T[-1] + 1), minlength=len(distinct))
     kept = clusters_to_keep(treated_K, min_treated=min_treated, most=max_clusters)
     column_of = np.full(len(distinct), len(kept))
     column_of[kept] = np.arange(len(kept))

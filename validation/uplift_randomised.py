@@ -15,15 +15,12 @@ Shapes: R replicates, B buckets, K clusters, J journeys, T touches, F basis colu
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from validation.buckets import Buckets
 from validation.judge_arrays import Exposure, JudgeArrays
-from validation.shards import Floats, Replicates, bin_sums
+from validation.shards import Floats, Replicates, bin_sums, solve_spd, weighted_grams
 from validation.uplift import Uplift
-from validation.uplift_obs import fit_bucket
 
 LEAST_A_CLUSTER = 10
 """Random touches a cluster, on average, below which there is nothing to see."""
@@ -39,15 +36,13 @@ def uplift_randomised(
     random_JK = data.per_journey_cluster(data.decay_T * data.randomised_T)
     total_J1 = random_JK.sum(axis=1, keepdims=True)
     mean_y_B = np.array([max(data.y_J[buckets.bucket_J == b].mean(), 1e-9) for b in range(buckets.count)])
-    relative = replace(
-        data,
-        y_J=data.y_J / mean_y_B[buckets.bucket_J],
-        dose_JK=random_JK - total_J1 * drawn_K / drawn_K.sum(),
-        post_JK=None,
-    )
-    before_JF = np.concatenate([basis_JF, np.log1p(data.n_J)[:, None], total_J1], axis=1)
-    fit = fit_bucket(relative, np.ones(len(data.y_J), dtype=bool), replicates, before_JF)
-    r_RK = _contrasts(fit.theta_RK2[..., 0] * fit.mean_y, drawn_K)
+    centred_JK = random_JK - total_J1 * drawn_K / drawn_K.sum()
+    before_J2 = np.stack([np.log1p(data.n_J), data.covered_J - data.covered_J.mean()], axis=1)
+    design_Jp = np.concatenate([basis_JF, before_J2, total_J1, centred_JK], axis=1)
+    relative_J1 = (data.y_J / mean_y_B[buckets.bucket_J])[:, None]
+    gram_Rpp = weighted_grams(np.concatenate([design_Jp, relative_J1], axis=1), data.shard_J, replicates)
+    theta_Rp = solve_spd(gram_Rpp[:, :-1, :-1], gram_Rpp[:, :-1, -1:])[..., 0]
+    r_RK = _contrasts(theta_Rp[:, -len(drawn_K) :], drawn_K)
     scale_B1 = (mean_y_B * exposure.decay_B)[:, None]
     note = "randomised by design: an audit of the keys, too wide to be one"
     return Uplift(judge="randomised", u_RBK=r_RK[:, None, :] * scale_B1, usable=False, note=note)

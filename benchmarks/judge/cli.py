@@ -16,7 +16,9 @@ from features.errors import ConfigError
 from pipelines.cli_parser import parser_for
 
 if TYPE_CHECKING:
+    from benchmarks.judge.cases import Case
     from benchmarks.judge.runner import Trial
+    from validation.worlds import World
 
 DESCRIPTION = (
     "Show every evaluation protocol, and the gate, rankings of known quality on worlds with known truth; write "
@@ -58,6 +60,13 @@ def _parser() -> ArgumentParser:
         "--sizes", type=str, default="22000:30,88000:8,440000:1",
         help="comma-separated USERS:SEEDS; 22,000 users make about 50,000 judged journeys",
     )  # fmt: skip
+    parser.add_argument(
+        "--battery",
+        type=int,
+        default=100,
+        help="data sets a case of the battery's tests (benchmarks/judge/cases.py)",
+    )
+    parser.add_argument("--cases", type=str, default="", help="comma-separated; all unless given")
     parser.add_argument("--worlds", type=str, default=",".join(WORLDS), help="comma-separated")
     parser.add_argument("--trained", type=str, default=",".join(TRAINED), help="methods of benchmark accuracy")
     add_set(parser)
@@ -66,22 +75,43 @@ def _parser() -> ArgumentParser:
 
 
 def _trials(options: Namespace) -> Iterator[Trial]:
-    """Size after size, seed after seed, so that an early look finds every world."""
+    """Size after size, seed after seed, so that an early look finds every world; then the battery's cases."""
     from benchmarks.accuracy.unit import FIRST_SEED
     from benchmarks.judge.runner import Trial
-    from validation.worlds import JUDGE_REPORT_WORLDS, JUDGE_WORLDS, REPORT_WORLDS, WORLDS
 
-    check_set(options.set)
-    known = REPORT_WORLDS | JUDGE_REPORT_WORLDS if options.set == "report" else WORLDS | JUDGE_WORLDS
+    known, first = _known(options), FIRST_SEED[options.set]
     worlds = chosen("--worlds", options.worlds, known)
-    trained = _trained(options.trained)
+    trained, asked = _trained(options.trained), _cases(options)
+    made = set()
     for users, seeds in _sizes(options.sizes):
         for number in range(seeds):
             for name, world in worlds.items():
+                made.add((name, users, first + number))
                 yield Trial(
-                    world_set=options.set, name=name, world=world, users=users,
-                    seed=FIRST_SEED[options.set] + number, trained=trained,
+                    world_set=options.set, name=name, world=world, users=users, seed=first + number, trained=trained
+                )
+    for number in range(options.battery):
+        for name, case in asked.items():
+            if (name, case.users, first + number) not in made:
+                yield Trial(
+                    world_set=options.set, name=name, world=case.world, users=case.users, seed=first + number,
+                    case=True, broken=case.broken,
                 )  # fmt: skip
+
+
+def _known(options: Namespace) -> dict[str, World]:
+    from validation.worlds import JUDGE_REPORT_WORLDS, JUDGE_WORLDS, REPORT_WORLDS, WORLDS
+
+    check_set(options.set)
+    return REPORT_WORLDS | JUDGE_REPORT_WORLDS if options.set == "report" else WORLDS | JUDGE_WORLDS
+
+
+def _cases(options: Namespace) -> dict[str, Case]:
+    from benchmarks.judge.cases import cases
+
+    if not 0 <= options.battery <= 1_000:
+        raise ConfigError(f"--battery {options.battery}: must be from 0 to 1,000")
+    return chosen("--cases", options.cases, cases(_known(options)))
 
 
 def _trained(text: str) -> tuple[str, ...]:
@@ -108,29 +138,39 @@ def _write(options: Namespace, trials: list[Trial]) -> list[Path]:
     from benchmarks.accuracy.unit import FIRST_SEED
     from benchmarks.judge.report import to_markdown
     from benchmarks.judge.runner import read
-    from benchmarks.judge.summary import summarise
+    from benchmarks.judge.summary import powers, summarise
+    from benchmarks.judge.targets import against_targets
     from benchmarks.provenance import provenance
 
     records = {trial: read(trial, options.work) for trial in trials}
+    ranked = [trial for trial in trials if not trial.case]
     sizes: list[dict[str, Any]] = []
-    for users in dict.fromkeys(trial.users for trial in trials):
-        ours = [trial for trial in trials if trial.users == users]
-        worlds = {
-            name: summarise([records[trial] for trial in ours if trial.name == name])
-            for name in dict.fromkeys(trial.name for trial in ours)
-        }
-        sizes.append({"users": users, "worlds": worlds})
+    for users in dict.fromkeys(trial.users for trial in ranked):
+        ours = [trial for trial in ranked if trial.users == users]
+        of = {name: [records[trial] for trial in ours if trial.name == name] for name in _names(ours)}
+        worlds = {name: summarise(found) for name, found in of.items()}
+        sizes.append({"users": users, "worlds": worlds, "targets": against_targets(of)})
+    of_cases = {
+        name: [records[trial] for trial in trials if (trial.name, trial.users) == (name, case.users)]
+        for name, case in _cases(options).items()
+    }
     words = ["alm-mta", "benchmark", "judge", "--set", options.set, "--sizes", options.sizes]
-    words += ["--worlds", options.worlds, "--trained", options.trained]
+    words += ["--worlds", options.worlds, "--trained", options.trained, "--battery", str(options.battery)]
+    words += ["--cases", options.cases] if options.cases else []
     result = {
         **provenance("benchmarks.judge", [], PACKAGES),
         "command": shlex.join(words),
         "settings": {
             "set": options.set,
             "first_seed": FIRST_SEED[options.set],
-            "rankings": next(iter(records.values()))["rankings"],
+            "rankings": records[ranked[0]]["rankings"],
         },
         "sizes": sizes,
+        "powers": powers(of_cases),
     }
     texts = {".json": to_json(result, depth=5), ".md": to_markdown(result)}
     return write_texts(options.out, f"judge-{options.name or options.set}", texts)
+
+
+def _names(trials: list[Trial]) -> list[str]:
+    return list(dict.fromkeys(trial.name for trial in trials))

@@ -10,21 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from benchmarks.methods.interface import Method
+from benchmarks.methods.interface import Floats, Method
 from benchmarks.prepared import prepare_logs
 from features.errors import AlmMtaError
 from features.journeys import JourneyConfig
-from model.data import load_journeys
+from model.data import JourneyTable, load_journeys
 from validation.falsification import FalsificationConfig
-from validation.judge_arrays import JudgeArrays
+from validation.judge_arrays import JudgeArrays, sampled_users
 from validation.judge_data import load_judge
-from validation.shards import Floats
 from validation.truth import load_truth
 from validation.worlds import World, simulate
 
 SPLIT = JourneyConfig(fit_share=0.2, selection_share=0.05)
 MAX_CLUSTERS = 64
+RANKED_JOURNEYS = 12_000
+"""About so many of the judge's journeys get credits of the trained models: a ranking is their mean by cell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +36,14 @@ class JudgedSet:
     arrays: JudgeArrays
     truth_T: Floats
     credit_T: dict[str, Floats]
-    """Credits of the trained models."""
+    """Credits of the trained models, NaN where none was asked for."""
+    table: JourneyTable | None = None
+    """Everybody's journeys, where a candidate is to be tested."""
 
 
-def prepare(world: World, users: int, seed: int, trained: Mapping[str, Method], folder: Path) -> JudgedSet:
+def prepare(world: World, users: int, seed: int, trained: Mapping[str, Method], folder: Path, store: Path) -> JudgedSet:
     """Simulate under `folder`, take the logs through journeys and retrieval, and fit the trained models."""
-    simulate(world, users, seed, folder / "logs")
-    prepare_logs(folder / "logs", folder, SPLIT)
+    table = prepare_table(world, users, seed, folder, store)
     split = load_judge(
         journeys_dir=folder / "journeys", data_dir=folder / "data", credits_dir=None,
         min_treated=FalsificationConfig().min_treated, max_clusters=MAX_CLUSTERS,
@@ -48,9 +51,22 @@ def prepare(world: World, users: int, seed: int, trained: Mapping[str, Method], 
     truth_T = load_truth(folder / "logs", split.keys)
     if truth_T is None or not np.isfinite(truth_T).all():
         raise AlmMtaError(f"{folder / 'logs' / 'truth'}: says nothing of some touches of the judged journeys")
-    credit_T = {}
-    if trained:
-        table = load_journeys(folder / "journeys", folder / "data")
-        row_J = table.split("judge")
-        credit_T = {name: method.run(table, row_J, None, seed).credit_N for name, method in trained.items()}
-    return JudgedSet(arrays=split.arrays, truth_T=truth_T, credit_T=credit_T)
+    return JudgedSet(
+        arrays=split.arrays, truth_T=truth_T, credit_T=_credits(table, split.arrays, trained, seed), table=table
+    )
+
+
+def prepare_table(world: World, users: int, seed: int, folder: Path, store: Path) -> JourneyTable:
+    """Logs, journeys and features under `folder`, and the journeys as models read them."""
+    simulate(world, users, seed, folder / "logs")
+    prepare_logs(folder / "logs", folder, SPLIT, store)
+    return load_journeys(folder / "journeys", folder / "data")
+
+
+def _credits(table: JourneyTable, data: JudgeArrays, trained: Mapping[str, Method], seed: int) -> dict[str, Floats]:
+    asked_J = sampled_users(data.shard_J, RANKED_JOURNEYS)
+    row_J = table.split("judge")[torch.from_numpy(asked_J)]
+    credit_T = {name: np.full(len(data.journey_T), np.nan) for name in trained}
+    for name, method in trained.items():
+        credit_T[name][asked_J[data.journey_T]] = method.run(table, row_J, None, seed).credit_N
+    return credit_T

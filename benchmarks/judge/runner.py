@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -15,15 +16,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.judge.dataset import prepare
-from benchmarks.judge.trial import run_trial
+from benchmarks.judge.cases import ELSEWHERE_SEED, ELSEWHERE_USERS, elsewhere
+from benchmarks.judge.dataset import prepare, prepare_table
+from benchmarks.judge.trial import run_case, run_trial
 from benchmarks.judge.zoo import LEVELS
 from benchmarks.pool import run_pool
 from features.files import read_json, write_json
 from validation.measured import JudgeConfig
 from validation.worlds import World
 
-FORMAT = 2
+FORMAT = 3
 """Raised when records come to hold other figures."""
 CONFIG = JudgeConfig()
 """The product's own settings."""
@@ -38,12 +40,16 @@ class Trial:
     world: World
     users: int
     seed: int
-    trained: tuple[str, ...]
+    trained: tuple[str, ...] = ()
+    case: bool = False
+    """The battery alone (cases.py), without rankings."""
+    broken: bool = False
+    """Of a broken candidate."""
 
     def path(self, work: Path) -> Path:
         settings = {
             "format": FORMAT, "world": asdict(self.world), "trained": self.trained, "levels": LEVELS,
-            "config": asdict(CONFIG),
+            "config": asdict(CONFIG), "case": self.case, "broken": self.broken,
         }  # fmt: skip
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
         return work / "records" / self.world_set / self.name / f"{self.users}-{self.seed}-{digest}.json"
@@ -79,6 +85,13 @@ def _run(trial: Trial, work: Path, scratch: Path) -> None:
         from benchmarks.methods import METHODS  # many packages
 
         trained = {name: METHODS[name] for name in trial.trained}
+    store = scratch / f"store-{os.getpid()}"
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        judged = prepare(trial.world, trial.users, trial.seed, trained, Path(folder))
-    write_json(trial.path(work), run_trial(judged, trial.seed, CONFIG))
+        judged = prepare(trial.world, trial.users, trial.seed, trained, Path(folder), store)
+    other = None
+    if trial.broken:
+        with tempfile.TemporaryDirectory(dir=scratch) as folder:
+            seed = trial.seed + ELSEWHERE_SEED
+            other = prepare_table(elsewhere(trial.world), ELSEWHERE_USERS, seed, Path(folder), store)
+    record = run_case(judged, other, trial.seed, CONFIG) if trial.case else run_trial(judged, trial.seed, CONFIG)
+    write_json(trial.path(work), record)

@@ -5,7 +5,8 @@
     better          by more than MARGIN · A_oracle, and in no bucket worse by more than the gate's guard tolerates
     promotes worse  challengers truly worse that are promoted: Δ − 1.96 se > 0; for the gate: approved
     refuses better  better challengers that are not promoted
-    rejects better  those that the gate rejects, where a refusal may also be 'inconclusive'
+    rejects better  those that are surely refused, Δ + 1.96 se < 0; for the gate: rejected, where a refusal may also be
+                    'inconclusive'
     raises a flag   data sets in which a finding of the battery blocks
 
 Pairs of one data set are not independent: intervals are Wilson's at the effective number n / deff, where deff is the
@@ -15,7 +16,7 @@ References: Wilson (1927), JASA 22(158); Kish (1965), "Survey sampling", for the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from benchmarks.judge.cases import EXPECTED
 from validation.gate import GateConfig
 from validation.measured import KEYS
 
@@ -46,6 +48,12 @@ class Rate:
     high: float | None
     pairs: int
 
+    @property
+    def complement(self) -> Rate:
+        """The rate of the opposite."""
+        value, low, high = (None if part is None else 1 - part for part in (self.value, self.high, self.low))
+        return Rate(value=value, low=low, high=high, pairs=self.pairs)
+
 
 def rate(count_D: Sequence[Counts]) -> Rate:
     """Pooled over data sets D."""
@@ -65,21 +73,26 @@ def rate(count_D: Sequence[Counts]) -> Rate:
 def summarise(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Every rate of one world and size, by protocol."""
     protocols = list(records[0]["protocols"])
-    rows = {name: _protocol_rates(records, name) for name in protocols}
-    rows |= {title: _gate_rates(records, which) for which, title in GATES.items()}
-    flagged = [(float(any(item["blocks"] for item in record["findings"])), 1.0) for record in records]
+    rows = {name: protocol_rates(records, name) for name in protocols}
+    rows |= {title: gate_rates(records, which) for which, title in GATES.items()}
     return {
         "data_sets": len(records),
         "journeys": float(np.mean([record["journeys"] for record in records])),
         "protocols": {name: {what: asdict(value) for what, value in rates.items()} for name, rates in rows.items()},
         "cell_correlation": {name: _mean(record["cell_correlation"][name] for record in records) for name in protocols},
-        "flagged": asdict(rate(flagged)),
-        "tests": _tests(records),
+        "flagged": asdict(flagged(records)),
+        "tests": tests(records),
     }
 
 
-def _protocol_rates(records: Sequence[dict[str, Any]], name: str) -> dict[str, Rate]:
-    right, worse, better = [], [], []
+def flagged(records: Sequence[dict[str, Any]]) -> Rate:
+    """Data sets in which a finding blocks."""
+    return rate([(float(any(item["blocks"] for item in record["findings"])), 1.0) for record in records])
+
+
+def protocol_rates(records: Sequence[dict[str, Any]], name: str) -> dict[str, Rate]:
+    """Of one protocol; records may be of several worlds."""
+    right, worse, better, rejected = [], [], [], []
     for record in records:
         delta_MM, se_MM = (np.array(record["protocols"][name][what]) for what in ("delta", "se"))
         truth_MM, apart_MM, better_MM = _truth(record)
@@ -87,10 +100,15 @@ def _protocol_rates(records: Sequence[dict[str, Any]], name: str) -> dict[str, R
         right.append(_count(delta_MM > 0, apart_MM))
         worse.append(_count(promoted_MM, truth_MM < 0))
         better.append(_count(~promoted_MM, better_MM))
-    return {"right": rate(right), "promotes_worse": rate(worse), "refuses_better": rate(better)}
+        rejected.append(_count(delta_MM + Z95 * se_MM < 0, better_MM))
+    return {
+        "right": rate(right), "promotes_worse": rate(worse), "refuses_better": rate(better),
+        "rejects_better": rate(rejected),
+    }  # fmt: skip
 
 
-def _gate_rates(records: Sequence[dict[str, Any]], which: str) -> dict[str, Rate]:
+def gate_rates(records: Sequence[dict[str, Any]], which: str) -> dict[str, Rate]:
+    """Of the gate by the keys alone or with the battery (GATES); records may be of several worlds."""
     right, worse, better, rejected = [], [], [], []
     for record in records:
         verdict_MM = np.array(record["gate"][which])
@@ -121,27 +139,40 @@ def _count(event_MM: Bools, among_MM: Bools) -> Counts:
     return float((event_MM & among_MM).sum()), float(among_MM.sum())
 
 
-def _tests(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Share of data sets in which a test failed, warned or had no power, and its median statistic."""
+def tests(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """By test: share of data sets in which it fails or warns ('says'), blocks or has no power; its statistic."""
     found: dict[str, list[dict[str, Any]]] = {}
     for record in records:
         for item in record["findings"]:
             found.setdefault(item["test"], []).append(item)
 
-    def share(items: list[dict[str, Any]], says: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        return asdict(rate([(float(says(item)), 1.0) for item in items]))
+    def share(items: list[dict[str, Any]], holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        return asdict(rate([(float(holds(item)), 1.0) for item in items]))
 
     return {
         test: {
             "data_sets": len(items),
             "statistic": _quantiles([item["statistic"] for item in items if item["statistic"] is not None]),
-            "fail": share(items, lambda item: item["verdict"] == "fail"),
-            "warn": share(items, lambda item: item["verdict"] == "warn"),
+            "says": share(items, lambda item: item["verdict"] in ("fail", "warn")),
             "no_power": share(items, lambda item: item["verdict"] == "no power"),
             "blocks": share(items, lambda item: item["blocks"]),
         }
         for test, items in found.items()
     }
+
+
+def powers(records: Mapping[str, Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """By test of cases.EXPECTED: what it says in the case where it must speak, and in that where it must not."""
+    by_case = {name: tests(of) for name, of in records.items()}
+
+    def told(case: str, test: str) -> dict[str, Any]:
+        return {"case": case, "test": test, **by_case.get(case, {}).get(test, {})}
+
+    rows = []
+    for item in EXPECTED:
+        quiet = told(item.quiet, item.quiet_test or item.test)
+        rows.append({"test": item.test, "flags": told(item.flags, item.test), "quiet": quiet})
+    return rows
 
 
 def _quantiles(values: list[float]) -> list[float] | None:

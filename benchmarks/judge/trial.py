@@ -6,7 +6,7 @@
                 once by the keys alone, once with what the falsification battery blocks
 
 raw = the published protocol, IPW, DML = OBS without its negative control (α = 0), OBS, FD, all of validation/.
-The battery reads a candidate's mediator; here the judges' own index and its cluster means stand in for it.
+The battery reads a candidate's own parts; candidate.py makes them.
 
 Shapes: M rankings, R replicates, B buckets, K clusters, T touches.
 """
@@ -19,35 +19,34 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.judge.candidate import broken, sound, stand_in
+from benchmarks.judge.cases import AUDITS
 from benchmarks.judge.dataset import JudgedSet
 from benchmarks.judge.zoo import perturbed
+from model.data import JourneyTable
 from validation.auuc import oracle_area
-from validation.falsification import Finding, run_battery
+from validation.falsification import Finding, randomised_audit, run_battery
 from validation.gate import Blocking, decide
-from validation.judge_data import Diagnostics
 from validation.keys import Judge, seat
 from validation.measured import KEYS, JudgeConfig, Measured, measure
-from validation.shards import Floats, bin_sums
+from validation.shards import Floats
 from validation.uplift import Uplift
-from validation.uplift_obs import unadjusted
+
+AUDITED = ("truth 0.9", "truth -0.5")
+"""Rankings of which the randomised audit is asked, the better one first."""
 
 
 def run_trial(judged: JudgedSet, seed: int, config: JudgeConfig) -> dict[str, Any]:
     """The record of one data set, fit for JSON; matrices are [M][M], challenger by champion, true areas [M][B]."""
     data = judged.arrays
     measured = measure(data, config)
-    truth_BK = _cell_means(judged.truth_T, measured)
-    scores = perturbed(truth_BK, measured.exposure.w_BK, np.random.default_rng(seed))
-    scores |= {name: _cell_means(credit_T, measured) for name, credit_T in judged.credit_T.items()}
-    findings = _battery(measured, config)
-    judges = {uplift.judge: _seat(uplift, measured) for uplift in [*measured.judges, _dml(measured)]}
+    truth_BK, scores = _rankings(judged, measured, seed)
+    findings = _battery(measured, judged, seed, config)
+    judges = {uplift.judge: _seat(uplift, measured) for uplift in [*measured.judges, measured.obs.plain]}
     exact = _exact(truth_BK, measured)
     area_MB = np.stack([exact.areas(score_BK)[0] for score_BK in scores.values()])
     return {
-        "journeys": len(data.y_J),
-        "uploads": int(data.y_J.sum()),
-        "clusters": len(data.cluster_K),
-        "buckets": measured.buckets.count,
+        **_counts(measured),
         "rankings": list(scores),
         "true_area": area_MB.tolist(),
         "true_oracle": float(oracle_area(truth_BK, measured.exposure.w_BK) @ measured.exposure.pi_B),
@@ -55,32 +54,64 @@ def run_trial(judged: JudgedSet, seed: int, config: JudgeConfig) -> dict[str, An
         "cell_correlation": {name: _correlation(judge.uplift, truth_BK, measured) for name, judge in judges.items()},
         "protocols": {name: _differences(judge, list(scores.values())) for name, judge in judges.items()},
         "gate": _verdicts(judges, list(scores.values()), findings, len(data.y_J), config),
-        "findings": [
-            {
-                "test": item.test, "statistic": item.statistic, "threshold": item.threshold, "verdict": item.verdict,
-                "blocks": item.blocks is not None,
-            }
-            for item in findings
-        ],
+        "findings": [_record(item) for item in findings],
+    }
+
+
+def run_case(judged: JudgedSet, elsewhere: JourneyTable | None, seed: int, config: JudgeConfig) -> dict[str, Any]:
+    """What the battery finds, alone; of a broken candidate with the journeys of another platform (candidate.py)."""
+    measured = measure(judged.arrays, config)
+    findings = _battery(measured, judged, seed, config, elsewhere)
+    return {**_counts(measured), "findings": [_record(item) for item in [*findings, *_audits(measured, judged, seed)]]}
+
+
+def _counts(measured: Measured) -> dict[str, int]:
+    data = measured.data
+    return {
+        "journeys": len(data.y_J), "uploads": int(data.y_J.sum()), "clusters": len(data.cluster_K),
+        "buckets": measured.buckets.count,
     }  # fmt: skip
 
 
+def _record(item: Finding) -> dict[str, Any]:
+    return {
+        "test": item.test, "statistic": item.statistic, "threshold": item.threshold, "verdict": item.verdict,
+        "blocks": item.blocks is not None,
+    }  # fmt: skip
+
+
+def _rankings(judged: JudgedSet, measured: Measured, seed: int) -> tuple[Floats, dict[str, Floats]]:
+    """The true effects of the cells, and the zoo's scores."""
+    truth_BK = _cell_means(judged.truth_T, measured)
+    scores = perturbed(truth_BK, measured.exposure.w_BK, np.random.default_rng(seed))
+    return truth_BK, scores | {name: _cell_means(credit_T, measured) for name, credit_T in judged.credit_T.items()}
+
+
+def _audits(measured: Measured, judged: JudgedSet, seed: int) -> list[Finding]:
+    """The randomised audit of a better ranking against a worse one, and of the worse against the better."""
+    judges = {uplift.judge: _seat(uplift, measured) for uplift in measured.judges}
+    if "randomised" not in judges:
+        return []
+    scores = _rankings(judged, measured, seed)[1]
+    better, worse = ({name: judge.areas(scores[ranking]) for name, judge in judges.items()} for ranking in AUDITED)
+    found = []
+    for title, own, rival in (("better", better, worse), ("worse", worse, better)):
+        keys = {name: judge.key(own[name], rival[name]) for name, judge in judges.items()}
+        audit = randomised_audit(keys["randomised"], [keys[name] for name in KEYS if name in keys], "its rival")
+        found.append(replace(audit, test=AUDITS[title]))
+    return found
+
+
 def _cell_means(value_T: Floats, measured: Measured) -> Floats:
-    """Mean per bucket and cluster; 0 where there is no touch. [B, K]."""
-    data, buckets = measured.data, measured.buckets
-    count_BK = data.per_cell(np.ones_like(value_T), buckets.bucket_J, buckets.count)
-    return np.asarray(data.per_cell(value_T, buckets.bucket_J, buckets.count) / np.maximum(count_BK, 1.0))
+    """Mean per bucket and cluster of the touches that have a value; 0 where none has. [B, K]."""
+    data, buckets, known_T = measured.data, measured.buckets, np.isfinite(value_T)
+    count_BK = data.per_cell(known_T.astype(np.float64), buckets.bucket_J, buckets.count)
+    total_BK = data.per_cell(np.where(known_T, value_T, 0.0), buckets.bucket_J, buckets.count)
+    return np.asarray(total_BK / np.maximum(count_BK, 1.0))
 
 
 def _seat(uplift: Uplift, measured: Measured) -> Judge:
     return seat(uplift, measured.exposure, measured.replicates, seed=measured.seed)
-
-
-def _dml(measured: Measured) -> Uplift:
-    plain = unadjusted(
-        measured.data, measured.buckets, measured.exposure, measured.replicates, measured.basis_JF, "no control"
-    )
-    return replace(plain.uplift, judge="DML")
 
 
 def _exact(truth_BK: Floats, measured: Measured) -> Judge:
@@ -128,19 +159,18 @@ def _verdicts(
     }
 
 
-def _battery(measured: Measured, config: JudgeConfig) -> list[Finding]:
+def _battery(
+    measured: Measured, judged: JudgedSet, seed: int, config: JudgeConfig, elsewhere: JourneyTable | None = None
+) -> list[Finding]:
+    snapshots: dict[str, Any] = {}
+    if judged.table is None or measured.fd is None:
+        diagnostics = stand_in(measured)
+    elif elsewhere is None:
+        diagnostics, snapshots = sound(measured, judged.table, seed)
+    else:
+        diagnostics, snapshots = broken(measured, judged.table, elsewhere, seed)
     return run_battery(
         data=measured.data, basis_JF=measured.basis_JF, buckets=measured.buckets, exposure=measured.exposure,
-        replicates=measured.replicates, obs=measured.obs, fd=measured.fd,
-        diagnostics=stand_in(measured), config=config.falsification,
+        replicates=measured.replicates, obs=measured.obs, fd=measured.fd, diagnostics=diagnostics,
+        config=config.falsification, snapshots=snapshots,
     )  # fmt: skip
-
-
-def stand_in(measured: Measured) -> Diagnostics:
-    """The judges' index as u, its mean per cluster as m."""
-    if measured.fd is None:
-        return Diagnostics()
-    data, u_T = measured.data, measured.fd.index_T
-    count_K = np.maximum(np.bincount(data.column_T, minlength=len(data.cluster_K)), 1)
-    m_T = (np.bincount(data.column_T, u_T, len(data.cluster_K)) / count_K)[data.column_T]
-    return Diagnostics(u_T=u_T, m_T=m_T, residual_J=bin_sums(data.journey_T, data.decay_T * (u_T - m_T), len(data.y_J)))

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from confounded_world import confounded_world
+from scipy.special import expit
 
+from benchmarks.judge.cases import AUDITS, EXPECTED, UnevenWorld, cases, elsewhere
 from benchmarks.judge.cli import main
-from benchmarks.judge.dataset import JudgedSet
+from benchmarks.judge.dataset import JudgedSet, prepare, prepare_table
 from benchmarks.judge.summary import Rate, rate, summarise
-from benchmarks.judge.trial import run_trial
+from benchmarks.judge.targets import VALID, against_targets
+from benchmarks.judge.trial import run_case, run_trial
 from benchmarks.judge.zoo import LEVELS, perturbed
 from features.errors import ConfigError
+from model.data import JourneyTable
 from validation.falsification import FalsificationConfig
 from validation.measured import JudgeConfig
+from validation.worlds import JUDGE_REPORT_WORLDS, JUDGE_WORLDS, REPORT_WORLDS, WORLDS
 
 CONFIG = JudgeConfig(replicates=40, half_pairs=2, falsification=FalsificationConfig(min_treated=500))
 
@@ -75,8 +82,9 @@ def made(verdicts: list[list[str]], *, blocks: bool) -> dict[str, Any]:
     se = [[0.2] * 3] * 3
     return {
         "journeys": 100, "true_area": [[1.1, -0.1], [0.4, 0.5], [0.0, 0.0]], "true_oracle": 1.2,
-        "bucket_share": [0.5, 0.5], "rankings": ["a", "b", "c"], "cell_correlation": {"OBS": 0.5, "FD": None},
-        "protocols": {name: {"delta": delta, "se": se} for name in ("OBS", "FD")},
+        "bucket_share": [0.5, 0.5], "rankings": ["a", "b", "c"],
+        "cell_correlation": {"OBS": 0.5, "FD": None, "raw": None},
+        "protocols": {name: {"delta": delta, "se": se} for name in ("OBS", "FD", "raw")},
         "gate": {"keys": verdicts, "battery": verdicts},
         "findings": [{"test": "t", "statistic": 2.0, "threshold": 1.0, "verdict": "fail", "blocks": blocks}],
     }  # fmt: skip
@@ -96,8 +104,10 @@ def test_rates_by_hand() -> None:
     assert gate["promotes_worse"]["value"] == pytest.approx(1 / 3)
     assert (gate["refuses_better"]["value"], gate["rejects_better"]["value"]) == (1.0, 0.0)
     assert found["flagged"]["value"] == 0.5
-    assert found["tests"]["t"]["fail"]["value"] == 1
-    assert found["cell_correlation"] == {"OBS": 0.5, "FD": None}
+    assert obs["rejects_better"]["value"] == 0
+    assert found["tests"]["t"]["says"]["value"] == 1
+    assert found["tests"]["t"]["blocks"]["value"] == 0.5
+    assert found["cell_correlation"] == {"OBS": 0.5, "FD": None, "raw": None}
 
 
 def test_intervals_know_that_pairs_of_a_data_set_go_together() -> None:
@@ -113,19 +123,79 @@ def test_intervals_know_that_pairs_of_a_data_set_go_together() -> None:
 
 def test_the_command_writes_its_result_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [
-        "--set", "selection", "--sizes", "400:1", "--worlds", "logit,feedback", "--trained", "", "--jobs",
-        "1", "--work", str(tmp_path / "work"), "--out", str(tmp_path / "out"), "--name", "tiny",
+        "--set", "selection", "--sizes", "400:1", "--worlds", "logit,feedback", "--trained", "last-touch", "--battery",
+        "1", "--cases", "few-users", "--jobs", "1", "--work", str(tmp_path / "work"), "--out", str(tmp_path / "out"),
+        "--name", "tiny",
     ]  # fmt: skip
     assert main(arguments) == 0
-    assert "2 of 2 data sets to judge" in capsys.readouterr().err
+    assert "3 of 3 data sets to judge" in capsys.readouterr().err
     first = (tmp_path / "out" / "judge-tiny.json").read_bytes()
     result = json.loads(first)
     assert list(result["sizes"][0]["worlds"]) == ["feedback", "logit"]
     assert "truth 0.5" in result["settings"]["rankings"]
-    assert "| feedback (1 x" in (tmp_path / "out" / "judge-tiny.md").read_text()
+    report = (tmp_path / "out" / "judge-tiny.md").read_text()
+    assert "| feedback (1 x" in report
+    assert result["powers"][0]["test"] == "cell size"
+    assert result["powers"][0]["flags"]["says"]["value"] == 1
+    assert re.search(r"\| cell size \| few-users \| 1.000 \[.*\] of 1 \(\S+\) \| logit \| not run \|", report)
     assert main(arguments) == 0
-    assert "0 of 2 data sets to judge" in capsys.readouterr().err
+    assert "0 of 3 data sets to judge" in capsys.readouterr().err
     assert (tmp_path / "out" / "judge-tiny.json").read_bytes() == first
+
+
+def test_targets_pool_worlds_and_say_what_holds() -> None:
+    """One valid world is blocked, the others are not; the gate promotes a worse ranking in a third of the pairs."""
+    verdicts = [["rejected", "approved", "rejected"], ["approved", "rejected", "inconclusive"], ["rejected"] * 3]
+    records = {world: [made(verdicts, blocks=world == "saturating")] for world in (*VALID, "direct-path")}
+    rows = {(row["what"], row["by"], *row["worlds"]): row for row in against_targets(records)}
+    right = rows["ranks right", "two keys", *VALID]
+    assert (right["rate"]["value"], right["rate"]["pairs"], right["holds"]) == (pytest.approx(2 / 3), 12, False)
+    promoted = rows["promotes worse", "two keys and battery", "direct-path"]
+    assert (promoted["rate"]["value"], promoted["most"], promoted["holds"]) == (pytest.approx(1 / 3), 0.01, False)
+    assert rows["passes", "battery", "logit"]["holds"]
+    assert not rows["passes", "battery", "saturating"]["holds"]
+    assert not rows["flags", "battery", "direct-path"]["holds"]
+    assert ("flags", "battery", "feedback") not in rows
+
+
+def test_every_test_of_the_battery_has_its_cases() -> None:
+    known = cases(WORLDS | JUDGE_WORLDS)
+    assert {name for item in EXPECTED for name in (item.flags, item.quiet)} == set(known)
+    assert set(known) == set(cases(REPORT_WORLDS | JUDGE_REPORT_WORLDS))
+    assert known["few-users"].world == known["logit"].world
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[JudgedSet, JourneyTable]:
+    """Three thousand users of a world with random exposures, and another platform's."""
+    here, there, store = (tmp_path_factory.mktemp(name) for name in ("here", "there", "store"))
+    world = cases(WORLDS | JUDGE_WORLDS)["randomised"].world
+    return prepare(world, 3_000, 5, {}, here, store), prepare_table(elsewhere(world), 1_000, 6, there, store)
+
+
+def test_the_battery_tells_a_broken_candidate_from_a_sound_one(prepared: tuple[JudgedSet, JourneyTable]) -> None:
+    judged, other = prepared
+
+    def says(elsewhere: JourneyTable | None) -> dict[str, str]:
+        return {item["test"]: item["verdict"] for item in run_case(judged, elsewhere, 5, CONFIG)["findings"]}
+
+    own = [item.test for item in EXPECTED if item.flags == "broken-candidate"]
+    sound, broken = says(None), says(other)
+    assert {sound[test] for test in own} <= {"pass", "no power"}
+    assert {broken[test] for test in own if not test.startswith("calibration")} <= {"warn", "fail"}
+    assert "warn" in {broken["calibration, slope"], broken["calibration, level"]}
+    assert sound[AUDITS["better"]] != "fail"
+    assert AUDITS["worse"] in sound
+
+
+def test_uneven_contamination_shifts_watching_by_intent_and_cluster() -> None:
+    world = cases(WORLDS | JUDGE_WORLDS)["unevenly-contaminated"].world
+    assert isinstance(world, UnevenWorld)
+    watched = {"watch_ratio": np.full((2, 1, 2), 0.5, dtype=np.float32)}
+    sessions = SimpleNamespace(cluster_USL=np.array([[[0, 1]], [[2, 3]]]), w_U=np.array([1.0, -2.0]))
+    shifted = world.leak_responses(watched, sessions, *[None] * 3)["watch_ratio"]  # type: ignore[arg-type]
+    expected = expit(0.45 * np.array([[[1.0, -1.0]], [[-2.0, 2.0]]]))
+    np.testing.assert_allclose(shifted, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -136,6 +206,8 @@ def test_the_command_writes_its_result_and_resumes(tmp_path: Path, capsys: pytes
         (["--sizes", "10:1"], "--sizes 10:1: users must be from 100"),
         (["--trained", "oracle"], "--trained oracle: there are alm-mta"),
         (["--set", "all"], "--set all: there are report, selection"),
+        (["--cases", "mars"], "--cases mars: there are logit"),
+        (["--battery", "-1"], "--battery -1: must be from 0"),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_computed(

@@ -15,7 +15,7 @@ from validation.falsification.drift import drift, psi
 from validation.falsification.leakage import leakage
 from validation.falsification.overlap import positivity
 from validation.falsification.placebo import later_touches, shuffled_users
-from validation.falsification.relevance import mediator_relevance, partial_slope
+from validation.falsification.relevance import fit_null, mediator_relevance, partial_slope
 
 __all__ = [
     "FalsificationConfig",
@@ -30,6 +30,7 @@ __all__ = [
     "control_relevance",
     "direct_path",
     "drift",
+    "fit_null",
     "later_touches",
     "leakage",
     "mediator_relevance",

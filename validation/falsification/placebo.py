@@ -20,7 +20,7 @@ import numpy as np
 
 from validation.buckets import Buckets
 from validation.falsification.base import Z_ONE_SIDED, FalsificationConfig, Finding, Ruling
-from validation.falsification.relevance import partial_slope
+from validation.falsification.relevance import fit_null, partial_slope
 from validation.falsification.residuals import content_residual
 from validation.judge_arrays import Exposure, JudgeArrays, sampled_users
 from validation.shards import Floats, Ints, Replicates, bin_sums
@@ -53,8 +53,8 @@ def later_touches(data: JudgeArrays, basis_JF: Floats, config: FalsificationConf
     z_real_J = bin_sums(data.journey_T, data.decay_T * real_T, J)
     z_later_J = bin_sums(later.journey_N, data.decay_T.mean() * later_N, J)
     post_JQ = data.post_JK[:, :-1] - data.post_JK[:, :-1].mean(axis=0)
-    real, real_se = partial_slope(z_real_J, data.y_J, control_Jp, data)
-    slope, se = partial_slope(z_later_J, data.y_J, np.concatenate([control_Jp, post_JQ], axis=1), data)
+    real, real_se = partial_slope(z_real_J, fit_null(data.y_J, control_Jp), data)
+    slope, se = partial_slope(z_later_J, fit_null(data.y_J, np.concatenate([control_Jp, post_JQ], axis=1)), data)
     share, noise = slope / real, Z_ONE_SIDED * se / abs(real)
     told = abs(real) > _LEAST_T * real_se
     surely = told and abs(share) - noise > config.later_share

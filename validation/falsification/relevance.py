@@ -10,6 +10,7 @@ Shapes: J journeys, T touches, S shards, p controls.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit
@@ -36,12 +37,12 @@ def mediator_relevance(
     pooled Σ_l d_l e_l has power and intent can fake it: passing it proves nothing, failing it ends the matter.
     """
     J = len(data.y_J)
-    controls_Jp = outcome_controls(data, basis_JF)
+    null = fit_null(data.y_J, outcome_controls(data, basis_JF))
     pooled_J = bin_sums(data.journey_T, data.decay_T * residual_T, J)
     within_J = bin_sums(data.journey_T, data.decay_T * data.within_journeys(residual_T), J)
     threshold = max(config.relevance_t * math.sqrt(J / REFERENCE_JOURNEYS), _LEAST_T)
-    slope, pooled_se = partial_slope(pooled_J, data.y_J, controls_Jp, data)
-    within, within_se = partial_slope(within_J, data.y_J, controls_Jp, data)
+    slope, pooled_se = partial_slope(pooled_J, null, data)
+    within, within_se = partial_slope(within_J, null, data)
     expected_t = abs(slope) / within_se
     return [
         _relevance(
@@ -71,18 +72,31 @@ def _relevance(test: str, t: float, threshold: float, *, powered: bool, meaning:
     )  # fmt: skip
 
 
-def partial_slope(z_J: Floats, y_J: Floats, controls_Jp: Floats, data: JudgeArrays) -> tuple[float, float]:
+@dataclass(frozen=True, kw_only=True)
+class Null:
+    """logit y ~ controls, by which the slopes of several z can be tested."""
+
+    controls_Jp: Floats
+    p_J: Floats
+
+
+def fit_null(y_J: Floats, controls_Jp: Floats) -> Null:
+    """Column 0 of `controls_Jp` must be the intercept."""
+    return Null(controls_Jp=controls_Jp, p_J=expit(controls_Jp @ fit_logistic(controls_Jp, y_J)))
+
+
+def partial_slope(z_J: Floats, null: Null, data: JudgeArrays) -> tuple[float, float]:
     """Slope of logit y on z given the controls, by one score step from z = 0, and its standard error by shard.
 
     The link must be the logistic one: on a linear probability, what x does to both z and the rate of y passes for
     an effect of z (t of −4 was seen in a world without any).
     """
-    p_J = expit(controls_Jp @ fit_logistic(controls_Jp, y_J))
+    controls_Jp, p_J = null.controls_Jp, null.p_J
     weighted_Jp = controls_Jp * (p_J * (1 - p_J))[:, None]
     explained_p = solve_spd(controls_Jp.T @ weighted_Jp, (weighted_Jp.T @ z_J)[:, None])[:, 0]
     z_J = z_J - controls_Jp @ explained_p
     information = max(float(z_J @ (p_J * (1 - p_J) * z_J)), 1e-300)
-    slope = float(z_J @ (y_J - p_J)) / information
-    residual_J = y_J - p_J - p_J * (1 - p_J) * slope * z_J
+    slope = float(z_J @ (data.y_J - p_J)) / information
+    residual_J = data.y_J - p_J - p_J * (1 - p_J) * slope * z_J
     score_S = shard_sums((z_J * residual_J)[:, None], data.shard_J, int(data.shard_J.max()) + 1)
     return slope, max(float(np.sqrt((score_S**2).sum())) / information, 1e-300)
