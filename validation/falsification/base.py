@@ -35,7 +35,7 @@ class FalsificationConfig:
     """Most Wald/df of post-horizon exposures after adjustment."""
     direct_path_excess: float = 0.5
     """Most excess SD of OBS against FD, in SDs of FD."""
-    direct_path_corr: float = 0.8
+    direct_path_corr: float = 0.85
     """Least correlation of OBS with FD, corrected for noise."""
     direct_path_journeys: int = 40_000
     """Journeys from which on that correlation may block."""
