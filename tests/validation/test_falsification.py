@@ -192,7 +192,15 @@ def test_later_exposures_that_follow_uploads_leave_the_gate_undecided(statistic:
     """The limit at 50,000 journeys is 1 + 9 / 4."""
     obs, _, _ = _judges(0.9, 0.1, np.random.default_rng(1))
     found = post_window(
-        Obs(uplift=obs, alpha_R=np.ones(1), relevance=9.0, relevance_threshold=3.0, post_window=statistic, df=30),
+        Obs(
+            uplift=obs,
+            plain=obs,
+            alpha_R=np.ones(1),
+            relevance=9.0,
+            relevance_threshold=3.0,
+            post_window=statistic,
+            df=30,
+        ),
         50_000,
         CONFIG,
     )
