@@ -95,6 +95,7 @@ def evaluate(
         credits_dir=credits_dir,
         min_treated=config.falsification.min_treated,
         max_clusters=config.max_clusters,
+        max_journeys=config.max_journeys,
     )
     schema = read_json(data_dir / "schema.json")
     judgement = _judge(split, schema, config, champion_name)

@@ -23,6 +23,7 @@ from features.duck import quote, session
 from features.encoding import encode_profiles
 from features.errors import AlmMtaError, ConfigError
 from features.files import read_json
+from features.splits import shares
 from features.touches import positioned_touches
 from validation.judge_arrays import DECAY_HOURS, SHARDS, JudgeArrays
 from validation.judge_columns import cluster_columns, later_arrays, post_counts, response_numbers, sum_JK
@@ -84,15 +85,18 @@ def shard_of(user_J: Ints) -> Ints:
 
 
 def load_judge(
-    *, journeys_dir: Path, data_dir: Path, credits_dir: Path | None, min_treated: int, max_clusters: int
-) -> JudgeSplit:
+    *, journeys_dir: Path, data_dir: Path, credits_dir: Path | None, min_treated: int, max_clusters: int,
+    max_journeys: int,
+) -> JudgeSplit:  # fmt: skip
     """Read the judge split; rare clusters merge by `clusters_to_keep`. Without credits there are no rankings.
+
+    Where the split holds more than about `max_journeys`, a sample of its users is read, the same every time.
 
     Raises ConfigError where there are no judge journeys, AlmMtaError where credits do not match the journeys.
     """
     schema, summary = read_json(data_dir / "schema.json"), _summary(credits_dir)
     with session(threads=1) as connection:
-        journeys = _journeys(connection, data_dir)
+        journeys = _journeys(connection, data_dir, max_journeys)
         if journeys.empty:
             raise ConfigError(
                 f"{data_dir / 'training_table.parquet'}: no journey of split 'judge'; the judge needs "
@@ -109,7 +113,10 @@ def load_judge(
             if credits_dir is None
             else _diagnostics(connection, credits_dir / "diagnostics", journeys, journey_T, credit_T["candidate"])
         )
-        post = connection.read_parquet(str(journeys_dir / "judge.parquet")).df()
+        post = connection.execute(
+            "SELECT * FROM read_parquet($path) SEMI JOIN judge USING (journey_id)",
+            {"path": str(journeys_dir / "judge.parquet")},
+        ).df()
         later = _later_touches(connection, journeys_dir, schema["responses"])
     logger.info("judge split: %d journeys, %d touches", len(journeys), len(journey_T))
     cluster_K, column_T = cluster_columns(touches["cluster_id"], journey_T, min_treated, max_clusters)
@@ -155,13 +162,31 @@ def ranking_files(credits_dir: Path) -> dict[str, Path]:
     return {name: path for name, path in files.items() if name != "champion" or path.exists()}
 
 
-def _journeys(connection: DuckDBPyConnection, data_dir: Path) -> pd.DataFrame:
+def _journeys(connection: DuckDBPyConnection, data_dir: Path, most: int) -> pd.DataFrame:
+    """The judge's journeys, or those of a sample of users that holds `most` of them. Leaves them in table judge."""
     connection.read_parquet(str(data_dir / "training_table.parquet")).create_view("training_table")
+    users = connection.execute(
+        "SELECT user_id, count(*) AS journeys FROM training_table WHERE split = 'judge' GROUP BY user_id"
+    ).df()
+    sample = _sample(users, most)
+    if len(sample) < len(users):
+        kept, total = sample["journeys"].sum(), users["journeys"].sum()
+        logger.info("judge split: %d of %d users judge, with %d of %d journeys", len(sample), len(users), kept, total)
+    connection.register("sample", sample)
     connection.execute(
         "CREATE TEMP TABLE judge AS SELECT *, epoch_us(t_obs::TIMESTAMP) AS t_obs_us FROM training_table "
-        "WHERE split = 'judge'"
+        "WHERE split = 'judge' AND user_id IN (SELECT user_id FROM sample)"
     )
+    connection.unregister("sample")
     return connection.execute("SELECT * FROM judge ORDER BY user_id, t_obs").df()
+
+
+def _sample(users: pd.DataFrame, most: int) -> pd.DataFrame:
+    """Users of `most` journeys together, by their place in the split, which has nothing to do with their shard."""
+    if users["journeys"].sum() <= most:
+        return users
+    placed = users.iloc[np.argsort(shares(users["user_id"].tolist()))]
+    return placed[placed["journeys"].cumsum() <= most]
 
 
 def _touches(

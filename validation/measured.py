@@ -38,6 +38,8 @@ class JudgeConfig:
     """Most propensity buckets; fewer where cells would be too small."""
     max_clusters: int = 64
     """Most clusters judged on their own; the rarest others are merged."""
+    max_journeys: int = 2_000_000
+    """About as many journeys are judged at most, of a sample of the judge's users: what the judges hold in memory."""
     replicates: int = 200
     """Bootstrap replicates behind every interval."""
     half_pairs: int = 10
@@ -46,7 +48,7 @@ class JudgeConfig:
     """Seed of the bootstrap."""
 
     def __post_init__(self) -> None:
-        least = {"buckets": 1, "max_clusters": 2, "replicates": 20, "half_pairs": 1, "seed": 0}
+        least = {"buckets": 1, "max_clusters": 2, "max_journeys": 1000, "replicates": 20, "half_pairs": 1, "seed": 0}
         for name, smallest in least.items():
             if getattr(self, name) < smallest:
                 raise ConfigError(f"judge.{name} = {getattr(self, name)} must be at least {smallest}")

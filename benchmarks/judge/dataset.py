@@ -17,14 +17,15 @@ from benchmarks.prepared import prepare_logs
 from features.errors import AlmMtaError
 from features.journeys import JourneyConfig
 from model.data import JourneyTable, load_journeys
-from validation.falsification import FalsificationConfig
 from validation.judge_arrays import JudgeArrays, sampled_users
 from validation.judge_data import load_judge
+from validation.measured import JudgeConfig
 from validation.truth import load_truth
 from validation.worlds import World, simulate
 
 SPLIT = JourneyConfig(fit_share=0.2, selection_share=0.05)
-MAX_CLUSTERS = 64
+CONFIG = JudgeConfig()
+"""The product's own settings."""
 RANKED_JOURNEYS = 12_000
 """About so many of the judge's journeys get credits of the trained models: a ranking is their mean by cell."""
 
@@ -46,7 +47,8 @@ def prepare(world: World, users: int, seed: int, trained: Mapping[str, Method], 
     table = prepare_table(world, users, seed, folder, store)
     split = load_judge(
         journeys_dir=folder / "journeys", data_dir=folder / "data", credits_dir=None,
-        min_treated=FalsificationConfig().min_treated, max_clusters=MAX_CLUSTERS,
+        min_treated=CONFIG.falsification.min_treated, max_clusters=CONFIG.max_clusters,
+        max_journeys=CONFIG.max_journeys,
     )  # fmt: skip
     truth_T = load_truth(folder / "logs", split.keys)
     if truth_T is None or not np.isfinite(truth_T).all():

@@ -17,18 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.judge.cases import ELSEWHERE_SEED, ELSEWHERE_USERS, elsewhere
-from benchmarks.judge.dataset import prepare, prepare_table
+from benchmarks.judge.dataset import CONFIG, prepare, prepare_table
 from benchmarks.judge.trial import run_case, run_trial
 from benchmarks.judge.zoo import LEVELS
 from benchmarks.pool import run_pool
 from features.files import read_json, write_json
-from validation.measured import JudgeConfig
 from validation.worlds import World
 
 FORMAT = 3
 """Raised when records come to hold other figures."""
-CONFIG = JudgeConfig()
-"""The product's own settings."""
 
 
 @dataclass(frozen=True, kw_only=True)

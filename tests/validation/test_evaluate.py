@@ -20,7 +20,7 @@ from features.retrieval import retrieve_features
 from validation.evaluate import evaluate
 from validation.falsification import FalsificationConfig
 from validation.gate import Decision, replay
-from validation.judge_data import shard_of
+from validation.judge_data import load_judge, shard_of
 from validation.measured import JudgeConfig
 from validation.worlds import LogitWorld, simulate
 
@@ -104,6 +104,25 @@ def test_judging_twice_gives_the_same_bytes(logit: Path, touches: pd.DataFrame) 
         judge(logit)
         contents.append([(logit / "evaluation" / name).read_bytes() for name in ("evaluation.json", "decision.json")])
     assert contents[0] == contents[1]
+
+
+def test_a_sample_of_users_judges_where_there_are_too_many(logit: Path, touches: pd.DataFrame) -> None:
+    """Whole users, every number of theirs the same as where all are judged."""
+    write_credits(logit, touches, touches["truth"].to_numpy())
+    folders = {"journeys_dir": logit / "journeys", "data_dir": logit / "data", "credits_dir": logit / "credits"}
+    whole, part = (
+        load_judge(**folders, min_treated=100, max_clusters=64, max_journeys=most) for most in (1_000_000, 2_000)
+    )
+    ours_T = np.isin(whole.keys.user_T, part.keys.user_T)
+    ours_J = np.bincount(whole.arrays.journey_T, ours_T) > 0
+    assert 1_950 < len(part.arrays.y_J) == ours_J.sum() <= 2_000 < len(whole.arrays.y_J)
+    assert len(np.unique(part.arrays.shard_J)) > 300
+    np.testing.assert_array_equal(part.keys.ts_T, whole.keys.ts_T[ours_T])
+    np.testing.assert_array_equal(part.arrays.y_J, whole.arrays.y_J[ours_J])
+    np.testing.assert_array_equal(part.arrays.delta_T["candidate"], whole.arrays.delta_T["candidate"][ours_T])
+    assert part.arrays.post_JK is not None
+    assert whole.arrays.post_JK is not None
+    np.testing.assert_array_equal(part.arrays.post_JK.sum(1), whole.arrays.post_JK[ours_J].sum(1))
 
 
 def test_reversed_and_shuffled_credits_are_not_approved(logit: Path, touches: pd.DataFrame) -> None:
