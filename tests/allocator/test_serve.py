@@ -160,7 +160,8 @@ def test_embedded_stops_on_keyboard_interrupt(tmp_path: Path) -> None:
 )
 def test_embedded_ends_with_its_parent_however_that_ends(tmp_path: Path, kind: signal.Signals) -> None:
     script = (
-        "import pathlib, sys, time\nfrom allocator.embedded import embedded\n"
+        "import pathlib, signal, sys, time\nfrom allocator.embedded import embedded\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background\n"
         "folder = pathlib.Path(sys.argv[1])\n"
         "with embedded(folder / 'state', folder) as url:\n    print(url, flush=True)\n    time.sleep(60)\n"
     )
