@@ -73,6 +73,7 @@ def attribute(
     bundle = load_bundle(model_dir)
     table = load_journeys(journeys_dir, data_dir, bundle.schema)
     touches = pq.read_table(journeys_dir / "touches", columns=["item_id", "author_id", "cluster_id", "ts"])
+    touches = touches.combine_chunks()  # taking rows of many chunks costs in all of them, every time
     naive = _load_naive(baselines_dir, bundle, table)
     identified = bool(bundle.schema["responses"])
     with atomic_dir(out) as folder:
