@@ -95,7 +95,7 @@ def _trials(options: Namespace) -> Iterator[Trial]:
             if (name, case.users, first + number) not in made:
                 yield Trial(
                     world_set=options.set, name=name, world=case.world, users=case.users, seed=first + number,
-                    case=True, broken=case.broken,
+                    case=True, broken=case.broken, lookback_days=case.lookback_days,
                 )  # fmt: skip
 
 

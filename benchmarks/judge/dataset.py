@@ -6,7 +6,7 @@ Three quarters of the users are the judge's, the others train the zoo's models: 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,32 +36,38 @@ class JudgedSet:
 
     arrays: JudgeArrays
     truth_T: Floats
+    """NaN for touches of an earlier session, where journeys reach back to it."""
     credit_T: dict[str, Floats]
     """Credits of the trained models, NaN where none was asked for."""
     table: JourneyTable | None = None
     """Everybody's journeys, where a candidate is to be tested."""
 
 
-def prepare(world: World, users: int, seed: int, trained: Mapping[str, Method], folder: Path, store: Path) -> JudgedSet:
+def prepare(
+    world: World, users: int, seed: int, trained: Mapping[str, Method], folder: Path, store: Path,
+    lookback_days: int = SPLIT.lookback_days,
+) -> JudgedSet:  # fmt: skip
     """Simulate under `folder`, take the logs through journeys and retrieval, and fit the trained models."""
-    table = prepare_table(world, users, seed, folder, store)
+    table = prepare_table(world, users, seed, folder, store, lookback_days)
     split = load_judge(
         journeys_dir=folder / "journeys", data_dir=folder / "data", credits_dir=None,
         min_treated=CONFIG.falsification.min_treated, max_clusters=CONFIG.max_clusters,
         max_journeys=CONFIG.max_journeys,
     )  # fmt: skip
     truth_T = load_truth(folder / "logs", split.keys)
-    if truth_T is None or not np.isfinite(truth_T).all():
-        raise AlmMtaError(f"{folder / 'logs' / 'truth'}: says nothing of some touches of the judged journeys")
+    if truth_T is None:
+        raise AlmMtaError(f"{folder / 'logs' / 'truth'}: says nothing of the judged journeys")
     return JudgedSet(
         arrays=split.arrays, truth_T=truth_T, credit_T=_credits(table, split.arrays, trained, seed), table=table
     )
 
 
-def prepare_table(world: World, users: int, seed: int, folder: Path, store: Path) -> JourneyTable:
+def prepare_table(
+    world: World, users: int, seed: int, folder: Path, store: Path, lookback_days: int = SPLIT.lookback_days
+) -> JourneyTable:
     """Logs, journeys and features under `folder`, and the journeys as models read them."""
     simulate(world, users, seed, folder / "logs")
-    prepare_logs(folder / "logs", folder, SPLIT, store)
+    prepare_logs(folder / "logs", folder, replace(SPLIT, lookback_days=lookback_days), store)
     return load_journeys(folder / "journeys", folder / "data")
 
 

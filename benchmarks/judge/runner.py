@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.judge.cases import ELSEWHERE_SEED, ELSEWHERE_USERS, elsewhere
-from benchmarks.judge.dataset import CONFIG, prepare, prepare_table
+from benchmarks.judge.dataset import CONFIG, SPLIT, prepare, prepare_table
 from benchmarks.judge.trial import run_case, run_trial
 from benchmarks.judge.zoo import LEVELS
 from benchmarks.pool import run_pool
@@ -42,12 +42,15 @@ class Trial:
     """The battery alone (cases.py), without rankings."""
     broken: bool = False
     """Of a broken candidate."""
+    lookback_days: int = SPLIT.lookback_days
 
     def path(self, work: Path) -> Path:
         settings = {
             "format": FORMAT, "world": asdict(self.world), "trained": self.trained, "levels": LEVELS,
             "config": asdict(CONFIG), "case": self.case, "broken": self.broken,
         }  # fmt: skip
+        if self.lookback_days != SPLIT.lookback_days:
+            settings["lookback_days"] = self.lookback_days
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
         return work / "records" / self.world_set / self.name / f"{self.users}-{self.seed}-{digest}.json"
 
@@ -84,7 +87,7 @@ def _run(trial: Trial, work: Path, scratch: Path) -> None:
         trained = {name: METHODS[name] for name in trial.trained}
     store = scratch / f"store-{os.getpid()}"
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        judged = prepare(trial.world, trial.users, trial.seed, trained, Path(folder), store)
+        judged = prepare(trial.world, trial.users, trial.seed, trained, Path(folder), store, trial.lookback_days)
     other = None
     if trial.broken:
         with tempfile.TemporaryDirectory(dir=scratch) as folder:

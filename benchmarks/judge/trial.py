@@ -23,6 +23,7 @@ from benchmarks.judge.candidate import broken, sound, stand_in
 from benchmarks.judge.cases import AUDITS
 from benchmarks.judge.dataset import JudgedSet
 from benchmarks.judge.zoo import perturbed
+from features.errors import AlmMtaError
 from model.data import JourneyTable
 from validation.auuc import oracle_area
 from validation.falsification import Finding, randomised_audit, run_battery
@@ -82,6 +83,8 @@ def _record(item: Finding) -> dict[str, Any]:
 
 def _rankings(judged: JudgedSet, measured: Measured, seed: int) -> tuple[Floats, dict[str, Floats]]:
     """The true effects of the cells, and the zoo's scores."""
+    if not np.isfinite(judged.truth_T).all():
+        raise AlmMtaError("the world says nothing of the effects of some touches of the judged journeys")
     truth_BK = _cell_means(judged.truth_T, measured)
     scores = perturbed(truth_BK, measured.exposure.w_BK, np.random.default_rng(seed))
     return truth_BK, scores | {name: _cell_means(credit_T, measured) for name, credit_T in judged.credit_T.items()}
