@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.accuracy.figures import STYLE
 from benchmarks.provenance import headline
+from benchmarks.speed.stages import LONG_S, LONG_TURNS, TURNS
 
 MOST_EXPONENT = 1.05
 
@@ -53,7 +54,8 @@ def _contests(contests: Mapping[str, Any], repetitions: int) -> list[str]:
 def _stages(stages: Mapping[str, Any]) -> list[str]:
     lines = [
         "## Stages", "",
-        "One process a stage and size. The exponent k of cpu(n) = s + c nᵏ is that of the two largest sizes, s being "
+        f"The cheapest of {TURNS} turns ({LONG_TURNS} of stages over {LONG_S:g} CPU s), each a process of its own; the "
+        "sizes take turns. The exponent k of cpu(n) = s + c nᵏ is that of the two largest sizes, s being "
         f"the least cost at {stages['floor']:,} touchpoints or more; at most {MOST_EXPONENT} is asked for.", "",
         "| stage | touchpoints | rows | CPU s | wall s | peak MiB | read MB | written MB | start-up CPU s | k |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
