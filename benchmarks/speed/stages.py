@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed.measure import Cost, Outcome, Work, in_process
+from benchmarks.speed.contest import take_turns
+from benchmarks.speed.measure import Cost, Outcome, Work
 from benchmarks.speed.tables import open_written, write_logs
 
 STAGES = (
@@ -28,15 +29,10 @@ FLOOR = 2_000
 """Touchpoints of the smallest logs, whose cost is hardly more than s: fewer give no journeys to train on."""
 TURNS, LONG_TURNS, LONG_S = 3, 2, 60.0
 """Turns of a stage, and of one that takes more CPU-seconds than this at some size."""
-_LEAVES = {
-    "open_logs": (), "validate_logs": ("logs_quality",), "build_journeys": ("journeys",),
-    "retrieve_features": ("data", "store"), "validate_training_table": ("table_quality",),
-    "train": ("model", "baselines", "checkpoints"), "attribute": ("credits",),
+_OUTPUTS = {
+    "open_logs": "logs", "build_journeys": "journeys", "retrieve_features": "data", "train": "model",
+    "attribute": "credits",
 }  # fmt: skip
-"""Folders that a stage writes, and would keep where it finds them."""
-_STORED = {"open_logs": "logs", "build_journeys": "journeys", "retrieve_features": "data", "train": "model",
-           "attribute": "credits"}  # fmt: skip
-"""The folder whose size counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,16 +63,14 @@ def run(folder: Path, sizes: Sequence[int], names: Sequence[str], tell: Callable
 
 def _turns(name: str, places: Mapping[int, Path], tell: Callable[[str], None]) -> dict[int, Cost]:
     """The stage's cheapest turn at every size."""
-    costs: dict[int, list[Cost]] = {touches: [] for touches in places}
-    for turn in range(TURNS):
-        if turn == LONG_TURNS and max(each.cpu_s for of_size in costs.values() for each in of_size) > LONG_S:
-            break
-        for touches, place in places.items():
-            tell(f"{name}, {touches:,} touchpoints, turn {turn + 1}")
-            for left in _LEAVES[name]:
-                shutil.rmtree(place / left, ignore_errors=True)
-            costs[touches].append(in_process(f"benchmarks.speed.stages:{name}", {"folder": place}))
-    return {touches: min(of_size, key=lambda each: each.cpu_s) for touches, of_size in costs.items()}
+    task = f"benchmarks.speed.stages:{name}"
+    tasks = {f"{name}, {touches:,} touchpoints": (task, {"folder": place}) for touches, place in places.items()}
+    costs = take_turns(tasks, LONG_TURNS, tell)
+    if max(cost.cpu_s for taken in costs.values() for cost in taken) <= LONG_S:
+        more = take_turns(tasks, TURNS - LONG_TURNS, tell)
+        costs = {size: taken + more[size] for size, taken in costs.items()}
+    cheapest = (min(taken, key=lambda cost: cost.cpu_s) for taken in costs.values())
+    return dict(zip(places, cheapest, strict=True))
 
 
 def exponents(taken: Sequence[StageCost]) -> dict[str, float | None]:
@@ -100,8 +94,15 @@ def as_dict(taken: Sequence[StageCost]) -> dict[str, Any]:
 
 
 def _stored(place: Path, name: str) -> int:
-    folder = _STORED.get(name)
+    folder = _OUTPUTS.get(name)
     return sum(file.stat().st_size for file in (place / folder).rglob("*") if file.is_file()) if folder else 0
+
+
+def _fresh(place: Path, *folders: str) -> Path:
+    """`place` without what an earlier turn left in these folders, which a stage might keep where it finds it."""
+    for folder in folders:
+        shutil.rmtree(place / folder, ignore_errors=True)
+    return place
 
 
 def open_logs(folder: str) -> Work:
@@ -120,10 +121,10 @@ def validate_logs(folder: str) -> Work:
     import validation.gx_duckdb  # noqa: F401 -- seconds of imports
     from validation import data_quality
 
-    logs = open_written(Path(folder) / "logs")
+    logs, out = open_written(Path(folder) / "logs"), _fresh(Path(folder), "logs_quality") / "logs_quality"
 
     def work() -> Callable[[], Outcome]:
-        data_quality.validate_logs(logs, Path(folder) / "logs_quality")
+        data_quality.validate_logs(logs, out)
         return lambda: Outcome(rows=sum(logs.rows.values()))
 
     return work
@@ -133,7 +134,7 @@ def build_journeys(folder: str) -> Work:
     """Journeys with the default configuration."""
     from features import journeys
 
-    logs, out = open_written(Path(folder) / "logs"), Path(folder) / "journeys"
+    logs, out = open_written(Path(folder) / "logs"), _fresh(Path(folder), "journeys") / "journeys"
 
     def work() -> Callable[[], Outcome]:
         journeys.build_journeys(logs, journeys.JourneyConfig(), out)
@@ -146,11 +147,10 @@ def retrieve_features(folder: str) -> Work:
     """Sources and retrieval through Feast."""
     from features import retrieval
 
-    logs = open_written(Path(folder) / "logs")
-    store, data = Path(folder) / "store", Path(folder) / "data"
+    logs, place = open_written(Path(folder) / "logs"), _fresh(Path(folder), "store", "data")
 
     def work() -> Callable[[], Outcome]:
-        retrieval.retrieve_features(logs, Path(folder) / "journeys", store, data)
+        retrieval.retrieve_features(logs, place / "journeys", place / "store", place / "data")
         return lambda: Outcome(rows=_manifest(folder)["journeys"])
 
     return work
@@ -161,7 +161,7 @@ def validate_training_table(folder: str) -> Work:
     import validation.gx_duckdb  # noqa: F401 -- seconds of imports
     from validation import data_quality
 
-    place = Path(folder)
+    place = _fresh(Path(folder), "table_quality")
 
     def work() -> Callable[[], Outcome]:
         data_quality.validate_training_table(place / "journeys", place / "data", place / "table_quality")
@@ -175,7 +175,7 @@ def train(folder: str) -> Work:
     from model import train as training
     from model.settings import ModelConfig, TrainConfig
 
-    place = Path(folder)
+    place = _fresh(Path(folder), "model", "baselines", "checkpoints")
 
     def work() -> Callable[[], Outcome]:
         training.train(
@@ -192,7 +192,7 @@ def attribute(folder: str) -> Work:
     """Credits of every journey."""
     from model import attribution
 
-    place = Path(folder)
+    place = _fresh(Path(folder), "credits")
 
     def work() -> Callable[[], Outcome]:
         attribution.attribute(
