@@ -189,7 +189,7 @@ def _build_shard(build: Build, shard: Shard) -> None:
             rows = read_shard(shard, build.exchanged, columns)
         else:
             rows = read_whole(build.logs, columns, build.parts)
-        counts = build_shard(**rows, rules=rules, cuts=cuts, first_touch=shard.first_touch, folder=folder)
+        counts = build_shard(**rows, rules=rules, cuts=cuts, folder=folder)
         files = {file.name: sha256_file(file) for file in sorted(folder.iterdir())}
         write_json(folder / "manifest.json", {"fingerprint": str(shard), "counts": counts, "files": files})
 
@@ -212,10 +212,10 @@ def _join_shards(build: Build, folder: Path) -> dict[str, Any]:
         name = touch_part(shard.number)
         link(build.part(shard) / "touches.parquet", folder / name)
         files[name] = manifest["files"]["touches.parquet"]
-    journeys = [manifest["counts"]["journeys"] for manifest in manifests]
+    rows = [{"journey_id": made["counts"]["journeys"], "offset": made["counts"]["touches"]} for made in manifests]
     for name, schema in (("journeys", JOURNEYS), ("judge", EXPOSURES)):
         out = folder / f"{name}.parquet"
-        join([build.part(shard) / f"{name}.arrow" for shard in build.shards], journeys, schema, out)
+        join([build.part(shard) / f"{name}.arrow" for shard in build.shards], rows, schema, out)
         files[out.name] = sha256_file(out)
     return {
         **{name: counts[name] for name in ("journeys", "labels", "touches", "users")},

@@ -97,10 +97,11 @@ def key_order(user_N: Ints, ts_N: Ints, id_N: Ints) -> Ints:
     axis = Axis(start=int(ts_N.min()), end=int(ts_N.max()), apart=0)
     if users > axis.most_users:
         return np.lexsort((id_N, ts_N, user_N))
-    x_N = axis.at(rank_N, ts_N)
+    x_N = rank_N * axis.width + (ts_N - axis.start)
     order_N = np.argsort(x_N)
-    same_N = np.diff(x_N[order_N]) == 0
-    tied = np.flatnonzero(np.append(same_N, False) | np.append(False, same_N))
+    sorted_N = x_N[order_N]
+    second = np.flatnonzero(sorted_N[1:] == sorted_N[:-1]) + 1
+    tied = np.union1d(second - 1, second)
     row_T = order_N[tied]
     order_N[tied] = row_T[np.lexsort((id_N[row_T], x_N[row_T]))]
     return order_N

@@ -1,14 +1,14 @@
 """One shard of journeys: its touches and uploads in memory, in any order -> sorted files and counts.
 
-The touches become touches.parquet. Then users pass in chunks of about ROWS touches through the rules
-(features/journeys_rules.py), whose arrays so stay in the processor's caches; journeys and the judge's table, numbered
-within the shard, go to Arrow files chunk by chunk, and `join` makes one Parquet file of those of all shards.
+Users pass in chunks of about ROWS touches, whose arrays so stay in the processor's caches: their sorted touches are a
+row group of touches.parquet, then go through the rules (features/journeys_rules.py). Journeys and the judge's table,
+numbered within the shard, go to Arrow files chunk by chunk, and `join` makes one Parquet file of those of all shards.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,12 +21,12 @@ from features.journeys_rules import JUDGE, SPLITS, Observations, Rules, observe,
 from features.splits import shares
 
 ROWS = 131_072
-"""Touches that pass through the rules together, touches in the judge's windows as well, and rows a row group."""
+"""Touches that pass through the rules together, touches in the judge's windows as well, and most rows a row group."""
 
 JOURNEYS = pa.schema({
     "journey_id": pa.int64(), "user_id": pa.int64(), "t_obs": pa.timestamp("us"), "offset": pa.int64(),
     "length": pa.int32(), "label": pa.int8(), "label_ts": pa.timestamp("us"), "upload_id": pa.int64(),
-    "n_control": pa.float32(), "n_days_covered": pa.int16(), "split": pa.string(),
+    "n_control": pa.float32(), "n_days_covered": pa.int16(), "split": pa.dictionary(pa.int8(), pa.string()),
 })  # fmt: skip
 EXPOSURES = pa.schema({"journey_id": pa.int64(), "cluster_id": pa.int32(), "n_touches": pa.int32()})
 
@@ -49,41 +49,49 @@ class SplitCuts:
 
 
 def build_shard(
-    *, touchpoints: pa.Table, uploads: pa.Table, rules: Rules, cuts: SplitCuts, first_touch: int, folder: Path
+    *, touchpoints: pa.Table, uploads: pa.Table, rules: Rules, cuts: SplitCuts, folder: Path
 ) -> dict[str, int]:
     """Write touches.parquet, journeys.arrow and judge.arrow to `folder`; return the counts of what they hold.
 
     touchpoints: user_id, ts, item_id, cluster_id and what else is kept of a touch. uploads: user_id, ts, upload_id.
-    first_touch: the position of the shard's first touch among those of all shards.
     """
-    order_N, order_M = _order(touchpoints, "item_id"), _order(uploads, "upload_id")
-    _write_touches(touchpoints, order_N, folder / "touches.parquet")
-    seen, made = _events(touchpoints, "cluster_id", order_N), _events(uploads, "upload_id", order_M)
-    counts: Counter[str] = Counter(touches=len(order_N))
+    touchpoints, uploads = touchpoints.combine_chunks(), uploads.combine_chunks()  # or each take would do it again
+    made = _events(uploads.take(_order(uploads, "upload_id")), "upload_id")
+    counts: Counter[str] = Counter(touches=0)
     with (
+        open_parquet(folder / "touches.parquet", touchpoints.schema) as touches,
         pa.ipc.new_file(folder / "journeys.arrow", JOURNEYS) as journeys,
         pa.ipc.new_file(folder / "judge.arrow", EXPOSURES) as judge,
     ):
-        for first, some_touches, some_uploads in _by_users(seen, made, rules):
-            lines = on_axis(some_touches, some_uploads, rules.axis)
+        for some in _by_users(touchpoints, rules):
+            touches.write_table(some, row_group_size=ROWS)
+            seen = _events(some, "cluster_id")
+            lines = on_axis(seen, made[_of_users(made.user_N, seen.user_N)], rules.axis)
             found = observe(*lines, rules, cuts)
             for batch in _exposures(lines[0], found, rules, counts["journeys"]):
                 judge.write_batch(batch)
-            journeys.write_batch(_journeys(*lines, found, counts["journeys"], first_touch + first))
+            journeys.write_batch(_journeys(*lines, found, counts["journeys"], counts["touches"]))
             counts.update(_counts(found))
+            counts["touches"] += some.num_rows
     return dict(counts)
 
 
-def join(files: Sequence[Path], journeys: Sequence[int], schema: pa.Schema, out: Path) -> None:
-    """One Parquet file of the shards' Arrow files, in their order; journey_id counts on. journeys: of each shard."""
-    before = 0
+def join(files: Sequence[Path], rows: Sequence[Mapping[str, int]], schema: pa.Schema, out: Path) -> None:
+    """One Parquet file of the shards' Arrow files, in their order.
+
+    rows: column -> how many rows each shard adds to what the column numbers.
+    """
+    before: Counter[str] = Counter()
     with open_parquet(out, schema) as writer:
-        for file, count in zip(files, journeys, strict=True):
+        for file, added in zip(files, rows, strict=True):
             with pa.memory_map(str(file)) as mapped:
                 table = pa.ipc.open_file(mapped).read_all()
-            ids = pa.chunked_array([chunk.to_numpy() + before for chunk in table["journey_id"].chunks], pa.int64())
-            writer.write_table(table.set_column(0, schema.field(0), ids), row_group_size=ROWS)
-            before += count
+            for name in added.keys() & set(schema.names):
+                numbers = [chunk.to_numpy() + before[name] for chunk in table[name].chunks]
+                place = schema.get_field_index(name)
+                table = table.set_column(place, schema.field(place), pa.chunked_array(numbers, pa.int64()))
+            writer.write_table(table, row_group_size=ROWS)
+            before.update(added)
 
 
 def open_parquet(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
@@ -95,21 +103,17 @@ def open_parquet(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     )  # fmt: skip
 
 
-def _write_touches(touches: pa.Table, order_N: Ints, path: Path) -> None:
-    """A row group at a time, so that the sorted table never exists in memory."""
-    with open_parquet(path, touches.schema) as writer:
-        for first in range(0, len(order_N), ROWS):
-            writer.write_table(touches.take(pa.array(order_N[first : first + ROWS])))
-
-
-def _by_users(touches: Events, uploads: Events, rules: Rules) -> Iterator[tuple[int, Events, Events]]:
-    """Whole users' touches and uploads, and how many touches came before."""
-    bounds = user_bounds(touches.user_N)
+def _by_users(touches: pa.Table, rules: Rules) -> Iterator[pa.Table]:
+    """Whole users' touches in order, about ROWS at a time, so that the sorted table never exists in memory."""
+    order_N = _order(touches, "item_id")
+    bounds = user_bounds(_integers(touches, "user_id")[order_N])
     for first, last in chunks(bounds, ROWS, rules.axis.most_users):
-        rows = slice(bounds[first], bounds[last])
-        ends = touches.user_N[[rows.start, rows.stop - 1]]
-        low, high = np.searchsorted(uploads.user_N, ends[0]), np.searchsorted(uploads.user_N, ends[1], side="right")
-        yield int(rows.start), touches[rows], uploads[low:high]
+        yield touches.take(pa.array(order_N[bounds[first] : bounds[last]]))
+
+
+def _of_users(user_M: Ints, user_N: Ints) -> slice:
+    """Where in user_M users from the first to the last of user_N are; both ascend."""
+    return slice(np.searchsorted(user_M, user_N[0]), np.searchsorted(user_M, user_N[-1], side="right"))
 
 
 def _journeys(touches: Timeline, uploads: Timeline, found: Observations, number: int, touch: int) -> pa.RecordBatch:
@@ -127,7 +131,7 @@ def _journeys(touches: Timeline, uploads: Timeline, found: Observations, number:
         pa.array(uploads.value_N).take(upload_J),
         found.n_control_J.astype(np.float32),
         found.n_days_covered_J.astype(np.int16),
-        pa.array(SPLITS).take(pa.array(found.split_J)),
+        pa.DictionaryArray.from_arrays(found.split_J.astype(np.int8), SPLITS),
     ]
     return pa.record_batch([pa.array(column) for column in columns], schema=JOURNEYS)
 
@@ -156,9 +160,9 @@ def _order(events: pa.Table, key: str) -> Ints:
     return key_order(*(_integers(events, name) for name in ("user_id", "ts", key)))
 
 
-def _events(events: pa.Table, value: str, order: Ints) -> Events:
-    """The rows in order."""
-    user, ts, values = (_integers(events, name)[order] for name in ("user_id", "ts", value))
+def _events(events: pa.Table, value: str) -> Events:
+    """Rows that are in order."""
+    user, ts, values = (_integers(events, name) for name in ("user_id", "ts", value))
     return Events(user_N=user, ts_N=ts, value_N=values)
 
 

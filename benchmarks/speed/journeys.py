@@ -44,6 +44,8 @@ def run(folder: Path, *, rows: int, repetitions: int, tell: Callable[[str], None
 
 def ours(folder: str) -> Work:
     """`build_journeys` with the default configuration."""
+    import pandas  # noqa: F401 -- imported by the first `to_numpy` of an Arrow column
+
     from features.files import read_json
     from features.journeys import JourneyConfig, build_journeys
 

@@ -65,12 +65,13 @@ def built_from(tables: dict[str, pa.Table], config: JourneyConfig, folder: Path)
     moments = np.concatenate([table["ts"].to_numpy().view(np.int64) for table in tables.values()])
     logs: Any = type("Moments", (), {"earliest_ts": us(moments.min()), "latest_ts": us(moments.max())})
     journeys_shard.build_shard(
-        **tables, rules=journeys._rules(logs, config), cuts=journeys._split_cuts(config), first_touch=0, folder=folder
+        **tables, rules=journeys._rules(logs, config), cuts=journeys._split_cuts(config), folder=folder
     )
     found = {"touches": pq.read_table(folder / "touches.parquet").to_pandas()}
     for name in ("journeys", "judge"):
         with pa.memory_map(str(folder / f"{name}.arrow")) as file:
             found[name] = pa.ipc.open_file(file).read_all().to_pandas()
+    found["journeys"] = found["journeys"].astype({"split": object})
     return found
 
 

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from features import journeys as journeys_module
+from features import shards as cutting
 from features.errors import ConfigError
 from features.files import read_json
 from features.journeys import JourneyConfig, build_journeys
@@ -92,14 +93,37 @@ def test_shards_hold_about_as_many_touches(logs: Logs, tmp_path: Path) -> None:
     build_journeys(logs, JourneyConfig(), tmp_path / "cut", shards=ShardConfig(touches=300))
     parts = [pq.read_table(file)["user_id"].to_numpy() for file in touch_files(tmp_path / "cut")]
     assert len(parts) == len(shards) > 5
-    assert [len(part) for part in parts] == np.diff(
-        [*(s.first_touch for s in shards), logs.rows["touchpoints"]]
-    ).tolist()
+    assert [None, *(part.min() for part in parts[1:])] == [shard.first_user for shard in shards]
     for before, after in itertools.pairwise(parts):
         assert before.max() < after.min()
     most = max(np.unique(part, return_counts=True)[1].max() for part in parts)
     assert most > 1000
     assert all(len(part) < 300 + np.unique(part, return_counts=True)[1].max() for part in parts)
+
+
+def test_a_sample_of_users_says_where_large_shards_end(
+    logs: Logs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sixth of some 60 users, of whom one has half of all touches, or none."""
+    shards = ShardConfig(touches=600)
+    exact = cut(logs, shards, tmp_path)
+    monkeypatch.setattr(cutting, "SAMPLED", 100)
+    sampled = cut(logs, shards, tmp_path)
+    assert len(sampled) > 1
+    assert sampled != exact
+    assert sampled == cut(logs, shards, tmp_path)
+    build_journeys(logs, JourneyConfig(), tmp_path / "cut", shards=shards)
+    assert len(touch_files(tmp_path / "cut")) == len(sampled)
+    assert read(tmp_path / "cut") == whole(logs, tmp_path)
+
+
+@pytest.mark.parametrize("bounds", [0, 1, 64, 65, 300])
+def test_few_bounds_and_many_give_the_same_shards(bounds: int) -> None:
+    rng = np.random.default_rng(bounds)
+    first_users = np.sort(rng.choice(1000, bounds, replace=False))
+    user = rng.integers(-5, 1010, 500)
+    expected = np.searchsorted(first_users, user, side="right")
+    np.testing.assert_array_equal(cutting._shard_of(user, first_users), expected)
 
 
 def test_positions_count_through_the_parts(logs: Logs, tmp_path: Path) -> None:
