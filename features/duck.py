@@ -69,7 +69,7 @@ def write_parquet(
 
 
 def parquet_view(connection: duckdb.DuckDBPyConnection, name: str, path: Path) -> None:
-    """Make `name` a view of the Parquet file `path`."""
+    """Make `name` a view of the Parquet file `path`, or of all that it matches."""
     connection.read_parquet(str(path)).create_view(name, replace=True)
 
 
@@ -79,6 +79,6 @@ def by_file(values: Sequence[int]) -> str:
 
 
 def parquet_sql(path: Path) -> str:
-    """A FROM item for `path`, for interfaces that take SQL text only."""
+    """A FROM item for the Parquet file `path`, or all that it matches, for interfaces that take SQL text only."""
     escaped = str(path).replace("'", "''")
     return f"read_parquet('{escaped}')"

@@ -8,7 +8,7 @@ at the moment of a touchpoint counts as before it. One observation a session, at
     n     = uploads in [t_obs − 35 d, t_obs − 7 d), the negative-control outcome
 
 Observations whose horizon passes the end of the logs are censored, and dropped. Judge users also need the
-post-horizon window (t_obs + horizon, t_obs + horizon + 7 d], whose exposures go to judge.parquet only.
+post-horizon window (t_obs + horizon, t_obs + horizon + 7 d], whose exposures go to judge/ only.
 Splits follow the user: fit, selection, judge by a salted MD5 of user_id, the same on every day and machine.
 """
 
@@ -36,12 +36,12 @@ from features import shards as cutting
 from features.contract import TOUCHPOINTS
 from features.errors import BadLogsError, ConfigError
 from features.files import atomic_dir, link, read_json, sha256_file, write_json
+from features.journey_files import TABLES, part_file
 from features.journeys_rules import DAY_US, SPLITS, Rules
-from features.journeys_shard import EXPOSURES, JOURNEYS, SplitCuts, build_shard, join
+from features.journeys_shard import SplitCuts, build_shard
 from features.reader import Logs
-from features.shards import Columns, Shard, ShardConfig, cut, exchange, read_shard, read_whole
+from features.shards import Columns, Shard, ShardConfig, cut, exchange, read_shard, read_whole, touches_before
 from features.splits import SHARES, shares
-from features.touches import touch_part
 from features.workers import over
 
 logger = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ class Build:
 def build_journeys(
     logs: Logs, config: JourneyConfig, out: Path, *, shards: ShardConfig | None = None, work: Path | None = None
 ) -> None:
-    """Write touches/, journeys, judge (Parquet, sorted by key) and manifest.json into the folder `out`.
+    """Write touches/, journeys/, judge/ (Parquet in parts, sorted by key) and manifest.json into the folder `out`.
 
     work: where finished shards are kept until all are there, so that a killed build goes on (default: beside `out`).
     What is there already, of the same logs, configuration and code, is not built again.
@@ -142,7 +142,7 @@ def build_journeys(
     build = Build(logs=logs, config=config, shards=cut(logs, shards, parts), parts=parts)
     _build_shards(build, shards)
     with atomic_dir(out) as folder:
-        manifest = _join_shards(build, folder) | {"fingerprint": fingerprint}
+        manifest = _gather_shards(build, folder) | {"fingerprint": fingerprint}
         write_json(folder / "manifest.json", manifest)
     shutil.rmtree(parts)
     with suppress(OSError):  # others may keep theirs there
@@ -182,20 +182,20 @@ def _build_shards(build: Build, shards: ShardConfig) -> None:
 
 
 def _build_shard(build: Build, shard: Shard) -> None:
-    """Write the shard's touches, journeys (numbered from 0), judge and manifest.json."""
+    """Write the shard's touches, journeys, judge and manifest.json."""
     columns, rules, cuts = _columns(build.logs), _rules(build.logs, build.config), _split_cuts(build.config)
     with atomic_dir(build.part(shard)) as folder:
         if len(build.shards) > 1:
-            rows = read_shard(shard, build.exchanged, columns)
+            rows, before = read_shard(shard, build.exchanged, columns), touches_before(shard, build.exchanged)
         else:
-            rows = read_whole(build.logs, columns, build.parts)
-        counts = build_shard(**rows, rules=rules, cuts=cuts, folder=folder)
+            rows, before = read_whole(build.logs, columns, build.parts), 0
+        counts = build_shard(**rows, rules=rules, cuts=cuts, first_touch=before, folder=folder)
         files = {file.name: sha256_file(file) for file in sorted(folder.iterdir())}
         write_json(folder / "manifest.json", {"fingerprint": str(shard), "counts": counts, "files": files})
 
 
-def _join_shards(build: Build, folder: Path) -> dict[str, Any]:
-    """The shards as one: their touches side by side, their journeys numbered on. Returns the manifest."""
+def _gather_shards(build: Build, folder: Path) -> dict[str, Any]:
+    """The shards' tables side by side. Returns the manifest."""
     manifests = [read_json(build.part(shard) / "manifest.json") for shard in build.shards]
     counts = {name: sum(manifest["counts"][name] for manifest in manifests) for name in manifests[0]["counts"]}
     if not counts["uncensored"]:
@@ -206,17 +206,13 @@ def _join_shards(build: Build, folder: Path) -> dict[str, Any]:
             example=f"the logs end at {build.logs.latest_ts}, the horizon is {build.config.horizon_hours} h",
             remedy="Provide longer logs, or a shorter journeys.horizon_hours",
         )
-    (folder / "touches").mkdir()
     files = {}
-    for shard, manifest in zip(build.shards, manifests, strict=True):
-        name = touch_part(shard.number)
-        link(build.part(shard) / "touches.parquet", folder / name)
-        files[name] = manifest["files"]["touches.parquet"]
-    rows = [{"journey_id": made["counts"]["journeys"], "offset": made["counts"]["touches"]} for made in manifests]
-    for name, schema in (("journeys", JOURNEYS), ("judge", EXPOSURES)):
-        out = folder / f"{name}.parquet"
-        join([build.part(shard) / f"{name}.arrow" for shard in build.shards], rows, schema, out)
-        files[out.name] = sha256_file(out)
+    for table in TABLES:
+        (folder / table).mkdir()
+        for shard, manifest in zip(build.shards, manifests, strict=True):
+            name, made = part_file(table, shard.number), f"{table}.parquet"
+            link(build.part(shard) / made, folder / name)
+            files[name] = manifest["files"][made]
     return {
         **{name: counts[name] for name in ("journeys", "labels", "touches", "users")},
         "censored": counts["observed"] - counts["uncensored"],

@@ -1,14 +1,14 @@
-"""One shard of journeys: its touches and uploads in memory, in any order -> sorted files and counts.
+"""One shard of journeys: its touches and uploads in memory, in any order -> sorted Parquet files and counts.
 
 Users pass in chunks of about ROWS touches, whose arrays so stay in the processor's caches: their sorted touches are a
-row group of touches.parquet, then go through the rules (features/journeys_rules.py). Journeys and the judge's table,
-numbered within the shard, go to Arrow files chunk by chunk, and `join` makes one Parquet file of those of all shards.
+row group of touches.parquet, then go through the rules (features/journeys_rules.py), whose rows are kept until all are
+there. A journey's id is the position of its last touch: unique, ascending, and known without the other shards.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,49 +49,33 @@ class SplitCuts:
 
 
 def build_shard(
-    *, touchpoints: pa.Table, uploads: pa.Table, rules: Rules, cuts: SplitCuts, folder: Path
+    *, touchpoints: pa.Table, uploads: pa.Table, rules: Rules, cuts: SplitCuts, first_touch: int, folder: Path
 ) -> dict[str, int]:
-    """Write touches.parquet, journeys.arrow and judge.arrow to `folder`; return the counts of what they hold.
+    """Write touches.parquet, journeys.parquet and judge.parquet to `folder`; return the counts of what they hold.
 
     touchpoints: user_id, ts, item_id, cluster_id and what else is kept of a touch. uploads: user_id, ts, upload_id.
+    first_touch: the position of the shard's first touch.
     """
     touchpoints, uploads = touchpoints.combine_chunks(), uploads.combine_chunks()  # or each take would do it again
-    made = _events(uploads.take(_order(uploads, "upload_id")), "upload_id")
-    counts: Counter[str] = Counter(touches=0)
-    with (
-        open_parquet(folder / "touches.parquet", touchpoints.schema) as touches,
-        pa.ipc.new_file(folder / "journeys.arrow", JOURNEYS) as journeys,
-        pa.ipc.new_file(folder / "judge.arrow", EXPOSURES) as judge,
-    ):
+    made = _events(uploads.take(pa.array(_order(uploads, "upload_id"))), "upload_id")
+    counts: Counter[str] = Counter(touches=touchpoints.num_rows)
+    journeys: list[pa.RecordBatch] = []
+    exposures: list[pa.RecordBatch] = []
+    position = first_touch
+    with open_parquet(folder / "touches.parquet", touchpoints.schema) as touches:
         for some in _by_users(touchpoints, rules):
             touches.write_table(some, row_group_size=ROWS)
             seen = _events(some, "cluster_id")
             lines = on_axis(seen, made[_of_users(made.user_N, seen.user_N)], rules.axis)
             found = observe(*lines, rules, cuts)
-            for batch in _exposures(lines[0], found, rules, counts["journeys"]):
-                judge.write_batch(batch)
-            journeys.write_batch(_journeys(*lines, found, counts["journeys"], counts["touches"]))
+            journeys.append(_journeys(*lines, found, position))
+            exposures += _exposures(lines[0], found, rules, position)
             counts.update(_counts(found))
-            counts["touches"] += some.num_rows
+            position += some.num_rows
+    for name, schema, batches in (("journeys", JOURNEYS, journeys), ("judge", EXPOSURES, exposures)):
+        with open_parquet(folder / f"{name}.parquet", schema) as writer:
+            writer.write_table(pa.Table.from_batches(batches, schema), row_group_size=ROWS)
     return dict(counts)
-
-
-def join(files: Sequence[Path], rows: Sequence[Mapping[str, int]], schema: pa.Schema, out: Path) -> None:
-    """One Parquet file of the shards' Arrow files, in their order.
-
-    rows: column -> how many rows each shard adds to what the column numbers.
-    """
-    before: Counter[str] = Counter()
-    with open_parquet(out, schema) as writer:
-        for file, added in zip(files, rows, strict=True):
-            with pa.memory_map(str(file)) as mapped:
-                table = pa.ipc.open_file(mapped).read_all()
-            for name in added.keys() & set(schema.names):
-                numbers = [chunk.to_numpy() + before[name] for chunk in table[name].chunks]
-                place = schema.get_field_index(name)
-                table = table.set_column(place, schema.field(place), pa.chunked_array(numbers, pa.int64()))
-            writer.write_table(table, row_group_size=ROWS)
-            before.update(added)
 
 
 def open_parquet(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
@@ -116,15 +100,15 @@ def _of_users(user_M: Ints, user_N: Ints) -> slice:
     return slice(np.searchsorted(user_M, user_N[0]), np.searchsorted(user_M, user_N[-1], side="right"))
 
 
-def _journeys(touches: Timeline, uploads: Timeline, found: Observations, number: int, touch: int) -> pa.RecordBatch:
-    """Rows of JOURNEYS. number, touch: how many journeys, and touches, came before."""
+def _journeys(touches: Timeline, uploads: Timeline, found: Observations, first_touch: int) -> pa.RecordBatch:
+    """Rows of JOURNEYS. first_touch: the position of the first of `touches`."""
     label_J = found.upload_J >= 0
     upload_J = pa.array(found.upload_J, mask=~label_J)
     columns = [
-        np.arange(number, number + len(label_J)),
+        found.last_J + first_touch,
         touches.user_U[found.rank_J],
         found.t_obs_J.view("M8[us]"),
-        found.first_J + touch,
+        found.first_J + first_touch,
         (found.last_J - found.first_J + 1).astype(np.int32),
         label_J.astype(np.int8),
         pa.array(uploads.ts_N.view("M8[us]")).take(upload_J),
@@ -136,13 +120,13 @@ def _journeys(touches: Timeline, uploads: Timeline, found: Observations, number:
     return pa.record_batch([pa.array(column) for column in columns], schema=JOURNEYS)
 
 
-def _exposures(touches: Timeline, found: Observations, rules: Rules, number: int) -> Iterator[pa.RecordBatch]:
-    """Rows of EXPOSURES. number: how many journeys came before."""
+def _exposures(touches: Timeline, found: Observations, rules: Rules, first_touch: int) -> Iterator[pa.RecordBatch]:
+    """Rows of EXPOSURES. first_touch: the position of the first of `touches`."""
     judge_J = np.flatnonzero(found.split_J == JUDGE)
     for row_K, cluster_K, count_K in post_exposures(
         touches, found.rank_J[judge_J], found.t_obs_J[judge_J], rules, ROWS
     ):  # fmt: skip
-        columns = judge_J[row_K] + number, cluster_K, count_K.astype(np.int32)
+        columns = found.last_J[judge_J[row_K]] + first_touch, cluster_K, count_K.astype(np.int32)
         yield pa.record_batch([pa.array(column) for column in columns], schema=EXPOSURES)
 
 

@@ -35,9 +35,9 @@ from features.duck import parquet_sql, parquet_view, session, write_parquet
 from features.encoding import fit_column
 from features.errors import ConfigError
 from features.files import atomic_dir, read_json, write_json
+from features.journey_files import part_glob, positioned_touches
 from features.reader import Logs
 from features.sources import make_catalogue, write_sources
-from features.touches import positioned_touches
 
 logger = logging.getLogger(__name__)
 
@@ -61,10 +61,10 @@ def retrieve_features(logs: Logs, journeys_dir: Path, store_dir: Path, out: Path
     write_sources(logs, journeys_dir, store_dir / "sources")
     store = apply_definitions(logs, store_dir)
     with atomic_dir(out) as folder, tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        _write_training_table(store, journeys_dir / "journeys.parquet", Path(scratch), folder)
+        _write_training_table(store, part_glob(journeys_dir, "journeys"), Path(scratch), folder)
         clusters = _write_items(store, logs, journeys_dir, Path(scratch), folder)
         if logs.has_upload_embeddings:
-            _write_uploads(logs, journeys_dir / "journeys.parquet", Path(scratch), folder)
+            _write_uploads(logs, part_glob(journeys_dir, "journeys"), Path(scratch), folder)
         write_json(folder / "schema.json", _schema(logs, folder / "training_table.parquet", clusters))
 
 

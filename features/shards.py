@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from features.duck import quote, session
 from features.errors import ConfigError
-from features.files import atomic_dir
+from features.files import atomic_dir, read_json, write_json
 from features.journeys_axis import Ints
 from features.reader import Logs
 
@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 ROWS, ROWS_A_SHARD = 131_072, 256
 """Rows exchanged at a time, and at least as many a shard: what it gets at a time should outweigh what describes it."""
+ROWS_FILE = "rows.json"
+"""Table -> how many rows each shard has."""
 FEW = 64
 """Up to as many bounds are faster counted than searched: a search of users in any order mispredicts every branch."""
 
@@ -93,11 +95,14 @@ def exchange(logs: Logs, shards: Sequence[Shard], columns: Columns, out: Path) -
     """Write every shard's rows of these columns, in any order, to the folder `out`."""
     began = time.monotonic()
     first_users = np.array([shard.first_user for shard in shards[1:]], np.int64)
+    exchanged: dict[str, list[int]] = {}
     with atomic_dir(out) as folder, session(scratch=out.parent) as connection:
         logs.register(connection)
         for table, names in columns.items():
             rows = max(ROWS, ROWS_A_SHARD * len(shards))
-            _scatter(_select(connection, table, names).to_arrow_reader(rows), first_users, folder / table)
+            reader = _select(connection, table, names).to_arrow_reader(rows)
+            exchanged[table] = _scatter(reader, first_users, folder / table)
+        write_json(folder / ROWS_FILE, exchanged)
     logger.info("%d shards' rows brought together, %.1f s", len(shards), time.monotonic() - began)
 
 
@@ -108,6 +113,12 @@ def read_shard(shard: Shard, exchanged: Path, columns: Columns) -> dict[str, pa.
         with pa.memory_map(str(_file(exchanged / table, shard.number))) as file:
             tables[table] = pa.ipc.open_stream(file).read_all()
     return tables
+
+
+def touches_before(shard: Shard, exchanged: Path) -> int:
+    """How many touches the earlier shards hold."""
+    rows: list[int] = read_json(exchanged / ROWS_FILE)["touchpoints"]
+    return sum(rows[: shard.number])
 
 
 def read_whole(logs: Logs, columns: Columns, scratch: Path) -> dict[str, pa.Table]:
@@ -122,12 +133,16 @@ def _select(connection: duckdb.DuckDBPyConnection, table: str, names: Sequence[s
     return connection.table(table).project(", ".join(map(quote, names)))
 
 
-def _scatter(reader: pa.RecordBatchReader, first_users: Ints, folder: Path) -> None:
-    """Append every row to its shard's stream, which is opened for each append: there may be more than files may be."""
+def _scatter(reader: pa.RecordBatchReader, first_users: Ints, folder: Path) -> list[int]:
+    """Append every row to its shard's stream, which is opened for each append: there may be more than files may be.
+
+    Returns how many rows each shard has.
+    """
     folder.mkdir()
     shards = len(first_users) + 1
     for number in range(shards):
         _file(folder, number).write_bytes(reader.schema.serialize())
+    rows_S = np.zeros(shards, np.int64)
     for batch in reader:
         shard_B = _shard_of(batch["user_id"].to_numpy(), first_users)
         order_B = np.argsort(shard_B, kind="stable")
@@ -136,6 +151,8 @@ def _scatter(reader: pa.RecordBatchReader, first_users: Ints, folder: Path) -> N
             first, end = bounds_S[number : number + 2].tolist()
             with _file(folder, number).open("ab") as stream:
                 stream.write(batch.slice(first, end - first).serialize())
+        rows_S += np.diff(bounds_S)
+    return rows_S.tolist()
 
 
 def _shard_of(user_B: Ints, first_users: Ints) -> NDArray[np.unsignedinteger[Any]]:

@@ -20,8 +20,8 @@ import duckdb
 
 from features.duck import quote, session, used, write_parquet
 from features.files import atomic_file
+from features.journey_files import positioned_touches
 from features.reader import Logs
-from features.touches import positioned_touches
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from features.files import atomic_dir
-from features.touches import touch_files
+from features.journey_files import touch_files
 
 ROWS = 131_072
 """Rows read at a time."""

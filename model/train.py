@@ -28,9 +28,9 @@ from torch import Tensor
 
 from features.errors import AlmMtaError, TrainingFailed
 from features.files import atomic_dir, read_json, sha256_file, write_json
+from features.journey_files import touch_files
 from features.process import end_with_parent
 from features.settings import load_section
-from features.touches import touch_files
 from model.bank import build_bank
 from model.baselines.naive import NaiveModel
 from model.bundle import save_bundle

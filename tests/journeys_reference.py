@@ -94,10 +94,9 @@ def reference(tables: dict[str, Any], config: JourneyConfig) -> dict[str, pd.Dat
             if split == "judge":
                 exposed = seen[(seen["ts"] > t_obs + horizon) & (seen["ts"] <= t_obs + horizon + post)]
                 counts = exposed["cluster_id"].value_counts().sort_index()
-                journey = len(rows) - 1
-                after += [{"journey_id": journey, "cluster_id": k, "n_touches": n} for k, n in counts.items()]
+                after += [{"journey_id": position, "cluster_id": k, "n_touches": n} for k, n in counts.items()]
     journeys = pd.DataFrame(rows, columns=COLUMNS)
-    journeys.insert(0, "journey_id", range(len(journeys)))
+    journeys.insert(0, "journey_id", journeys["offset"] + journeys["length"] - 1)
     journeys["label_ts"] = pd.to_datetime(journeys["label_ts"])
     return {
         "touches": touches,

@@ -23,8 +23,8 @@ from features.duck import quote, session
 from features.encoding import encode_profiles
 from features.errors import AlmMtaError, ConfigError
 from features.files import read_json
+from features.journey_files import part_glob, positioned_touches
 from features.splits import shares
-from features.touches import positioned_touches
 from validation.judge_arrays import DECAY_HOURS, SHARDS, JudgeArrays
 from validation.judge_columns import cluster_columns, later_arrays, post_counts, response_numbers, sum_JK
 from validation.shards import Floats, Ints
@@ -115,7 +115,7 @@ def load_judge(
         )
         post = connection.execute(
             "SELECT * FROM read_parquet($path) SEMI JOIN judge USING (journey_id)",
-            {"path": str(journeys_dir / "judge.parquet")},
+            {"path": str(part_glob(journeys_dir, "judge"))},
         ).df()
         later = _later_touches(connection, journeys_dir, schema["responses"])
     logger.info("judge split: %d journeys, %d touches", len(journeys), len(journey_T))

@@ -13,9 +13,9 @@ from pathlib import Path
 import duckdb
 
 from features.duck import parquet_view, quote
+from features.journey_files import part_glob, positioned_touches
 from features.reader import Logs
 from features.schema import Present
-from features.touches import positioned_touches
 
 # Every touch of every journey is looked at once: journeys are ranges of the touch table, whose row number is position.
 _TRAINING_FACTS = """
@@ -86,10 +86,10 @@ def create_training_views(connection: duckdb.DuckDBPyConnection, *, training_tab
         f"{kept}, ({missing}) AS profile_missing, (label = 1) = (label_ts IS NOT NULL) AS label_has_its_upload, "
         "epoch(label_ts - t_obs) / 3600 AS hours_to_upload"
     ).create_view("training_table")
-    parquet_view(connection, "journeys", journeys_dir / "journeys.parquet")
+    parquet_view(connection, "journeys", part_glob(journeys_dir, "journeys"))
     touches = positioned_touches(connection, journeys_dir)
     touches.project(", ".join(_scalars(touches))).create_view("touches")
-    parquet_view(connection, "judge_exposures", journeys_dir / "judge.parquet")
+    parquet_view(connection, "judge_exposures", part_glob(journeys_dir, "judge"))
     connection.execute(_TRAINING_FACTS)
     connection.execute(_CLUSTER_OVERLAP)
 

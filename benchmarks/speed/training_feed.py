@@ -31,7 +31,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 from features.files import write_json
-from features.touches import touch_part
+from features.journey_files import part_file
 from model.batch import JourneyBatch
 from model.data import HOUR_US, JourneyTable, load_journeys
 from model.feed import JourneyData
@@ -226,7 +226,7 @@ def write_tables(folder: Path, *, journeys: int, touches: int, seed: int) -> Non
     rng = np.random.default_rng(seed)
     for name in ("journeys", "data"):
         (folder / name).mkdir()
-    (folder / "journeys" / touch_part(0)).parent.mkdir()
+    (folder / "journeys" / part_file("touches", 0)).parent.mkdir()
     N, user_J = journeys * touches, np.arange(journeys) // JOURNEYS_A_USER
     ts_N = np.arange(N) % (JOURNEYS_A_USER * touches) * HOUR_US
     item_N = rng.integers(0, ITEMS, N)
@@ -238,7 +238,7 @@ def write_tables(folder: Path, *, journeys: int, touches: int, seed: int) -> Non
         "watch_ratio": rng.random(N, np.float32),
     }
     touched |= {name: rng.random(N) < 0.2 for name in RESPONSES[1:]}
-    pq.write_table(pa.table(touched), folder / "journeys" / touch_part(0), row_group_size=122_880)
+    pq.write_table(pa.table(touched), folder / "journeys" / part_file("touches", 0), row_group_size=122_880)
     profile, controls = [f"x{i}" for i in range(PROFILE)], [f"n{i}" for i in range(CONTROLS)]
     drawn = {
         "journey_id": np.arange(journeys),

@@ -14,6 +14,7 @@ from kfp import dsl
 from components.outputs import log_metrics, log_roc, publish_bundle, quality_summary
 from components.runtime import present, run_module
 from features.errors import ConfigError, TrainingFailed
+from features.journey_files import part_file
 
 
 def test_metrics_that_kfp_cannot_take_are_left_out(tmp_path: Path) -> None:
@@ -88,9 +89,9 @@ def test_roc_of_a_perfect_score_touches_the_corner(tmp_path: Path) -> None:
     import pandas as pd
 
     journeys, credits = tmp_path / "journeys", tmp_path / "credits"
-    journeys.mkdir()
+    (journeys / "journeys").mkdir(parents=True)
     (credits / "diagnostics").mkdir(parents=True)
-    pd.DataFrame({"journey_id": range(4), "label": [0, 0, 1, 1]}).to_parquet(journeys / "journeys.parquet")
+    pd.DataFrame({"journey_id": range(4), "label": [0, 0, 1, 1]}).to_parquet(journeys / part_file("journeys", 0))
     scored = {"journey_id": range(4), "split": "judge", "p_obs": [0.1, 0.2, 0.8, 0.9]}
     pd.DataFrame(scored).to_parquet(credits / "diagnostics" / "journeys.parquet")
     artifact = dsl.ClassificationMetrics(name="roc", uri=str(tmp_path / "roc"))

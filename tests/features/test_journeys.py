@@ -17,6 +17,7 @@ from journeys_reference import as_tables, assert_same, reference
 
 from features.errors import BadLogsError, ConfigError
 from features.files import read_json, sha256_file
+from features.journey_files import TABLES, part_file
 from features.journeys import JourneyConfig, build_journeys, split_of, user_share
 from features.reader import Logs, open_logs
 
@@ -32,8 +33,7 @@ def build(logs: Logs, out: Path, config: JourneyConfig | None = None) -> dict[st
 
 
 def read(out: Path) -> dict[str, pd.DataFrame]:
-    files = {"touches": out / "touches", "journeys": out / "journeys.parquet", "judge": out / "judge.parquet"}
-    return {name: pq.read_table(file).to_pandas() for name, file in files.items()}
+    return {name: pq.read_table(out / name).to_pandas() for name in TABLES}
 
 
 def user_in(split: str) -> int:
@@ -181,7 +181,7 @@ def test_same_bytes_whatever_the_order_of_the_logs(write: Write, tmp_path: Path)
     shuffled["touchpoints"] = tables["touchpoints"].take(pa.array(order))
     for name, content in (("a", tables), ("b", shuffled)):
         build(open_logs(write(content, f"logs-{name}"), now=NOW), tmp_path / name)
-    for file in ("touches/part-00000.parquet", "journeys.parquet", "judge.parquet"):
+    for file in (part_file(table, 0) for table in TABLES):
         assert sha256_file(tmp_path / "a" / file) == sha256_file(tmp_path / "b" / file)
 
 

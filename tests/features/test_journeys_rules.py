@@ -14,6 +14,7 @@ import pytest
 from journeys_reference import DAY, HOUR, MINUTE, as_tables, assert_same, reference
 
 from features import journeys, journeys_shard
+from features.journey_files import TABLES
 from features.journeys import JourneyConfig
 from features.journeys_axis import Axis, Events, Timeline, chunks, key_order
 from features.journeys_rules import DAY_US, Rules, on_axis, post_exposures
@@ -65,14 +66,9 @@ def built_from(tables: dict[str, pa.Table], config: JourneyConfig, folder: Path)
     moments = np.concatenate([table["ts"].to_numpy().view(np.int64) for table in tables.values()])
     logs: Any = type("Moments", (), {"earliest_ts": us(moments.min()), "latest_ts": us(moments.max())})
     journeys_shard.build_shard(
-        **tables, rules=journeys._rules(logs, config), cuts=journeys._split_cuts(config), folder=folder
+        **tables, rules=journeys._rules(logs, config), cuts=journeys._split_cuts(config), first_touch=0, folder=folder
     )
-    found = {"touches": pq.read_table(folder / "touches.parquet").to_pandas()}
-    for name in ("journeys", "judge"):
-        with pa.memory_map(str(folder / f"{name}.arrow")) as file:
-            found[name] = pa.ipc.open_file(file).read_all().to_pandas()
-    found["journeys"] = found["journeys"].astype({"split": object})
-    return found
+    return {name: pq.read_table(folder / f"{name}.parquet").to_pandas() for name in TABLES}
 
 
 def us(moment: Any) -> datetime:

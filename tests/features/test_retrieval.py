@@ -46,7 +46,7 @@ def test_training_table_by_hand(tables: dict[str, pa.Table], write: Write, tmp_p
     upload of that day at 48 h. User 2 is observed once, on the first day.
     """
     training, _, schema = retrieve(open_logs(write(tables), now=NOW), tmp_path)
-    journeys = pq.read_table(tmp_path / "journeys" / "journeys.parquet").to_pandas()
+    journeys = pq.read_table(tmp_path / "journeys" / "journeys").to_pandas()
     pd.testing.assert_frame_equal(training[list(journeys.columns)], journeys)
     features = training[["user_id", *(c for c in training if "__" in c)]].astype(object)
     expected = pd.DataFrame(

@@ -25,10 +25,10 @@ from features import journeys as journeys_module
 from features import shards as cutting
 from features.errors import ConfigError
 from features.files import read_json
+from features.journey_files import TABLES, part_file, positioned_touches, touch_files
 from features.journeys import JourneyConfig, build_journeys
 from features.reader import Logs, open_logs
 from features.shards import ShardConfig, cut
-from features.touches import positioned_touches, touch_files
 from features.workers import over
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
@@ -64,8 +64,7 @@ def moments(minutes: Any) -> pa.Array:
 
 def read(out: Path) -> dict[str, pa.Table]:
     """The tables, without what their files say of nulls: it comes from statistics, a file each."""
-    tables = {name: pq.read_table(out / f"{name}.parquet") for name in ("journeys", "judge")}
-    tables["touches"] = pa.concat_tables(map(pq.read_table, touch_files(out)))
+    tables = {name: pq.read_table(out / name) for name in TABLES}
     return {
         name: table.cast(pa.schema([field.with_nullable(True) for field in table.schema]))
         for name, table in tables.items()
@@ -156,7 +155,7 @@ def test_a_finished_build_is_not_repeated(logs: Logs, tmp_path: Path, caplog: py
     assert "up to date" not in build(JourneyConfig())
     assert "up to date" in build(JourneyConfig())
     expected = read(tmp_path / "out")
-    pq.write_table(expected["judge"].slice(1), tmp_path / "out" / "judge.parquet")
+    pq.write_table(expected["judge"].slice(1), tmp_path / "out" / part_file("judge", 0))
     assert "up to date" not in build(JourneyConfig())
     assert read(tmp_path / "out") == expected
     assert "up to date" not in build(JourneyConfig(max_touches=3))
@@ -182,7 +181,7 @@ def test_a_build_that_failed_goes_on_with_the_missing_shards(
         build_journeys(logs, JourneyConfig(), tmp_path / "out", shards=shards, work=tmp_path / "work")
     assert not (tmp_path / "out").exists()
     assert built == [0, 1, 2, 3]
-    (torn,) = (tmp_path / "work").glob("*/00001/journeys.arrow")
+    (torn,) = (tmp_path / "work").glob("*/00001/journeys.parquet")
     torn.write_bytes(torn.read_bytes()[:-1])
     build_journeys(logs, JourneyConfig(), tmp_path / "out", shards=shards, work=tmp_path / "work")
     assert built[4:] == [1, *range(3, len(cut(logs, shards, tmp_path)))]

@@ -18,6 +18,7 @@ from features import storage
 from features.duck import session
 from features.errors import BadLogsError, ConfigError
 from features.files import read_json
+from features.journey_files import TABLES
 from features.journeys import JourneyConfig, build_journeys
 from features.reader import open_logs
 from features.shards import ShardConfig
@@ -67,9 +68,9 @@ def test_the_same_logs_here_and_there(
             tmp_path / "there",
             shards=ShardConfig(touches=here.rows["touchpoints"] // 3, jobs=2),
         )
-    for file in ("journeys.parquet", "judge.parquet", "touches"):
-        left, right = (pq.read_table(tmp_path / side / file).to_pandas() for side in ("here", "there"))
-        assert left.equals(right), file
+    for table in TABLES:
+        left, right = (pq.read_table(tmp_path / side / table).to_pandas() for side in ("here", "there"))
+        assert left.equals(right), table
     assert len(read_json(tmp_path / "there" / "manifest.json")["files"]) > 4
     assert SECRET not in caplog.text
 

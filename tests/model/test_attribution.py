@@ -110,8 +110,9 @@ def test_diagnostics_are_what_the_model_says(prepared: Prepared, trained: Traine
     model, row = load_bundle(trained.bundle).model, table.split("judge")[:1]
     batch = with_evidence(model, table).batch(row)
     t, x_BP = batch.treatment, batch.profile_BP
-    touches = read(credits / "diagnostics" / "touches.parquet").query(f"journey_id == {int(row)}")
-    journey = read(credits / "diagnostics" / "journeys.parquet").query(f"journey_id == {int(row)}")
+    of_row = f"journey_id == {table.keys['journey_id'].iloc[int(row)]}"
+    touches = read(credits / "diagnostics" / "touches.parquet").query(of_row)
+    journey = read(credits / "diagnostics" / "journeys.parquet").query(of_row)
     u_BLK = model.index(batch.response_BLR) - model.get_buffer("reference_level_K")
     expected = {"e": model.effects(t, x_BP), "m": model.mediator(t, x_BP).mean(0).sum(-1), "u": u_BLK.sum(-1)}
     for name, value_BL in expected.items():

@@ -14,7 +14,7 @@ from features.files import write_json
 
 def judge_touches(root: Path) -> pd.DataFrame:
     """One row a (judge journey, position), with the truth's delta where the world has one."""
-    journeys = pd.read_parquet(root / "journeys" / "journeys.parquet").query("split == 'judge'")
+    journeys = pd.read_parquet(root / "journeys" / "journeys").query("split == 'judge'")
     touches = pd.read_parquet(root / "journeys" / "touches")
     length = journeys["length"].to_numpy()
     position = np.concatenate([np.arange(count) for count in length])

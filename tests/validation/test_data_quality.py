@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from features.errors import ConfigError, ValidationFailed
+from features.journey_files import part_file, part_glob
 from features.journeys import JourneyConfig, build_journeys
 from features.reader import open_logs
 from validation.data_docs import offline_page
@@ -82,7 +83,7 @@ def stages(logs_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rewrite_training_table(source: Path, target: Path, select: str, where: str = "TRUE") -> None:
     table = source / "data" / "training_table.parquet"
-    origin = table if table.is_file() else source / "journeys" / "journeys.parquet"
+    origin = table if table.is_file() else part_glob(source / "journeys", "journeys")
     query = f"SELECT {select} FROM read_parquet('{origin}') WHERE {where} ORDER BY journey_id"
     with duckdb.connect() as connection:
         connection.sql(query).write_parquet(str(target / "data" / "new.parquet"))
@@ -267,10 +268,9 @@ def test_a_broken_training_table_is_refused(
 
 def test_an_unusual_training_table_warns(stages: Path, tmp_path: Path) -> None:
     folder = altered(stages, tmp_path, "* REPLACE (NULL::BIGINT AS profile__age)")
-    (folder / "journeys" / "judge.parquet").unlink()
-    pd.DataFrame({"journey_id": [], "cluster_id": [], "n_touches": []}, dtype="int64").to_parquet(
-        folder / "journeys" / "judge.parquet"
-    )
+    exposures = folder / "journeys" / part_file("judge", 0)
+    exposures.unlink()
+    pd.DataFrame({"journey_id": [], "cluster_id": [], "n_touches": []}, dtype="int64").to_parquet(exposures)
     limits = QualityLimits(label_rate_high=0.001, top_cluster_share=0.1, overlap_share=1, recent_label_share=1)
     found = warnings_of(validate(folder, limits=limits))
     assert len(found["training_facts"]) == 2
@@ -278,8 +278,8 @@ def test_an_unusual_training_table_warns(stages: Path, tmp_path: Path) -> None:
         assert any(name in warning for warning in found["training_facts"]), name
     (top,) = found["touches"]
     assert top.startswith("touches.cluster_id: no cluster has more than 10% of the touches; observed 0.2")
-    (exposures,) = found["judge_exposures"]
-    assert "there are exposures after the horizon" in exposures
+    (warning,) = found["judge_exposures"]
+    assert "there are exposures after the horizon" in warning
 
 
 def test_limits_are_shares() -> None:

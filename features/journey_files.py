@@ -1,4 +1,8 @@
-"""The touch table of a journeys folder: sorted by (user_id, ts, item_id), in parts; a row's number is its position."""
+"""The tables of a journeys folder, each in parts: touches, journeys and judge (the judge's exposures).
+
+Parts lie in order of their names and are sorted by user_id, so one after the other they are the whole table in order.
+A touch's position is its number in the whole; a journey names its touches by position (features/journeys.py).
+"""
 
 from __future__ import annotations
 
@@ -11,14 +15,21 @@ import pyarrow.parquet as pq
 from features.duck import by_file
 from features.errors import AlmMtaError
 
+TABLES = ("touches", "journeys", "judge")
 
-def touch_part(number: int) -> str:
+
+def part_file(table: str, number: int) -> str:
     """Where a part lies in the journeys folder."""
-    return f"touches/part-{number:05d}.parquet"
+    return f"{table}/part-{number:05d}.parquet"
+
+
+def part_glob(journeys_dir: Path, table: str) -> Path:
+    """All parts of a table, for readers that need no order."""
+    return journeys_dir / table / "part-*.parquet"
 
 
 def touch_files(journeys_dir: Path) -> list[Path]:
-    """The parts in order. Raises AlmMtaError where there are none."""
+    """The touches' parts in order. Raises AlmMtaError where there are none."""
     files = sorted(journeys_dir.glob("touches/part-*.parquet"))
     if not files:
         raise AlmMtaError(f"{journeys_dir / 'touches'} holds no part of the touch table: build the journeys again")
