@@ -93,11 +93,12 @@ def key_order(user_N: Ints, ts_N: Ints, id_N: Ints) -> Ints:
     """
     if not len(user_N):
         return np.zeros(0, np.int64)
-    users, rank_N = _ranks(user_N)
     axis = Axis(start=int(ts_N.min()), end=int(ts_N.max()), apart=0)
+    users, place_N = _places(user_N, axis.most_users)
     if users > axis.most_users:
         return np.lexsort((id_N, ts_N, user_N))
-    x_N = rank_N * axis.width + (ts_N - axis.start)
+    x_N = place_N * axis.width
+    x_N += ts_N - axis.start
     order_N = np.argsort(x_N)
     sorted_N = x_N[order_N]
     second = np.flatnonzero(sorted_N[1:] == sorted_N[:-1]) + 1
@@ -107,8 +108,11 @@ def key_order(user_N: Ints, ts_N: Ints, id_N: Ints) -> Ints:
     return order_N
 
 
-def _ranks(user_N: Ints) -> tuple[int, Ints]:
-    """How many users there are, and the place of each row's among them. [N]."""
+def _places(user_N: Ints, most: int) -> tuple[int, Ints]:
+    """How many places users take, and each row's, in the users' order: the id where that is below `most`, or a rank."""
+    low, high = int(user_N.min()), int(user_N.max())
+    if high - low < most:
+        return high - low + 1, user_N - low
     coded = pa.array(user_N).dictionary_encode()  # by hashing: np.unique, which sorts, takes three times as long
     order_U = np.argsort(coded.dictionary.to_numpy())
     rank_U = np.empty(len(order_U), np.int64)

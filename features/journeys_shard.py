@@ -84,6 +84,7 @@ def open_parquet(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     return pq.ParquetWriter(
         path, schema, compression="snappy", store_schema=False, use_dictionary=sorted(names - _DELTAS - _PLAIN),
         column_encoding=dict.fromkeys(sorted(names & _DELTAS), "DELTA_BINARY_PACKED"),
+        write_statistics=sorted(names & _DELTAS),
     )  # fmt: skip
 
 

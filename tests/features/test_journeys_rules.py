@@ -131,6 +131,18 @@ def test_key_order_sorts_by_user_time_and_id(span: int) -> None:
     assert (len(USERS) > Axis(start=int(ts.min()), end=int(ts.max()), apart=0).most_users) == (span == 2**60)
 
 
+@pytest.mark.parametrize("span", [1, 7, 10**12])
+def test_key_order_takes_ids_that_fill_the_axis(span: int) -> None:
+    """The largest distance of users whose ids need no rank, one more, and users next to each other."""
+    most = Axis(start=0, end=span - 1, apart=0).most_users
+    for far in (0, most - 1, most):
+        user = np.array([far, 0, far, 0, far]) - 5
+        ts = np.array([span - 1, span - 1, 0, 0, 0]) + 10**15
+        ids = np.array([3, 4, 5, 6, 2])
+        found = key_order(user, ts, ids)
+        np.testing.assert_array_equal(found, np.lexsort((ids, ts, user)))
+
+
 def test_chunks_hold_whole_users() -> None:
     """Users of 2, 3, 9 and 1 rows: 5 rows a chunk, but the 9 stay together; and at most so many users."""
     bounds = np.array([0, 2, 5, 14, 15])
