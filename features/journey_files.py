@@ -16,6 +16,7 @@ from features.duck import by_file
 from features.errors import AlmMtaError
 
 TABLES = ("touches", "journeys", "judge")
+_PARTS = "part-*.parquet"
 
 
 def part_file(table: str, number: int) -> str:
@@ -25,12 +26,12 @@ def part_file(table: str, number: int) -> str:
 
 def part_glob(journeys_dir: Path, table: str) -> Path:
     """All parts of a table, for readers that need no order."""
-    return journeys_dir / table / "part-*.parquet"
+    return journeys_dir / table / _PARTS
 
 
 def touch_files(journeys_dir: Path) -> list[Path]:
     """The touches' parts in order. Raises AlmMtaError where there are none."""
-    files = sorted(journeys_dir.glob("touches/part-*.parquet"))
+    files = sorted((journeys_dir / "touches").glob(_PARTS))
     if not files:
         raise AlmMtaError(f"{journeys_dir / 'touches'} holds no part of the touch table: build the journeys again")
     return files

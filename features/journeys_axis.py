@@ -97,8 +97,7 @@ def key_order(user_N: Ints, ts_N: Ints, id_N: Ints) -> Ints:
     users, place_N = _places(user_N, axis.most_users)
     if users > axis.most_users:
         return np.lexsort((id_N, ts_N, user_N))
-    x_N = place_N * axis.width
-    x_N += ts_N - axis.start
+    x_N = axis.at(place_N, ts_N)
     order_N = np.argsort(x_N)
     sorted_N = x_N[order_N]
     second = np.flatnonzero(sorted_N[1:] == sorted_N[:-1]) + 1

@@ -31,7 +31,7 @@ JOURNEYS = pa.schema({
 EXPOSURES = pa.schema({"journey_id": pa.int64(), "cluster_id": pa.int32(), "n_touches": pa.int32()})
 
 _DELTAS = frozenset({"journey_id", "user_id", "ts", "t_obs", "offset", "label_ts", "upload_id"})
-"""Columns stored as differences: they ascend, or hardly repeat."""
+"""Columns stored as differences: they ascend, or hardly repeat. Only their statistics can spare a reader anything."""
 _PLAIN = frozenset({"watch_ratio"})
 """Columns that hardly repeat, and whose differences are no shorter; all others get a dictionary."""
 

@@ -147,11 +147,12 @@ def _scatter(reader: pa.RecordBatchReader, first_users: Ints, folder: Path) -> l
         shard_B = _shard_of(batch["user_id"].to_numpy(), first_users)
         order_B = np.argsort(shard_B, kind="stable")
         batch, bounds_S = batch.take(pa.array(order_B)), np.searchsorted(shard_B[order_B], np.arange(shards + 1))
-        for number in np.flatnonzero(np.diff(bounds_S)).tolist():
+        added_S = np.diff(bounds_S)
+        for number in np.flatnonzero(added_S).tolist():
             first, end = bounds_S[number : number + 2].tolist()
             with _file(folder, number).open("ab") as stream:
                 stream.write(batch.slice(first, end - first).serialize())
-        rows_S += np.diff(bounds_S)
+        rows_S += added_S
     return rows_S.tolist()
 
 
