@@ -15,15 +15,12 @@ from datetime import datetime
 from typing import Any
 
 import duckdb
-import numpy as np
 
 from features.contract import EARLIEST_SENSIBLE, Column, Table
 from features.duck import fetch_one, quote, used
+from features.duplicates import repeated
 from features.errors import BadLogsError
 from features.schema import Present, family
-
-HASHES = 50_000_000
-"""Keys whose hashes are compared in one pass over a table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +55,7 @@ def check_rows(connection: duckdb.DuckDBPyConnection, table: Table, present: tup
                 example=example,
                 remedy=rule.remedy,
             )
-    check_key(connection, table, int(rows))
+    check_key(connection, table)
     return int(rows)
 
 
@@ -68,14 +65,12 @@ def empty(table: Table) -> BadLogsError:
     return BadLogsError("empty table", table=table.name, rows=0, remedy=remedy)
 
 
-def check_key(connection: duckdb.DuckDBPyConnection, table: Table, rows: int) -> None:
-    """BadLogsError when two rows of the table, which has as many as `rows`, share its key."""
-    key = ", ".join(map(quote, table.key))
-    if not _hashes_repeat(connection, table, key, rows):
-        return
-    grouped = f"SELECT {key}, count(*) AS copies FROM raw_{table.name} GROUP BY {key} HAVING count(*) > 1"
-    surplus = fetch_one(connection, f"SELECT coalesce(sum(copies - 1), 0)::BIGINT FROM ({grouped})")[0]
+def check_key(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
+    """BadLogsError when two rows of the table share its key."""
+    surplus = repeated(connection, f"raw_{table.name}", table.key)
     if surplus:
+        key = ", ".join(map(quote, table.key))
+        grouped = f"SELECT {key}, count(*) AS copies FROM raw_{table.name} GROUP BY {key} HAVING count(*) > 1"
         raise BadLogsError(
             f"duplicate key ({', '.join(table.key)})",
             table=table.name,
@@ -84,22 +79,6 @@ def check_key(connection: duckdb.DuckDBPyConnection, table: Table, rows: int) ->
             example=_example(connection, f"{grouped} ORDER BY ALL LIMIT 1"),
             remedy="Keep one row a key",
         )
-
-
-def _hashes_repeat(connection: duckdb.DuckDBPyConnection, table: Table, key: str, rows: int) -> bool:
-    """Whether two keys have one 64-bit hash: always where they are equal, hardly ever else.
-
-    Sorting HASHES at a time takes a fifth of the CPU and memory of grouping by the keys, which outgrows the caches.
-    """
-    passes = rows // HASHES + 1
-    some = f"SELECT hash({key}) AS h FROM raw_{table.name} WHERE h % $passes::UBIGINT = $number::UBIGINT"
-    for number in range(passes):
-        reader = connection.sql(some, params={"passes": passes, "number": number}).to_arrow_reader()
-        hash_N = np.concatenate([np.zeros(0, np.uint64), *(batch["h"].to_numpy() for batch in reader)])
-        hash_N.sort()
-        if (hash_N[1:] == hash_N[:-1]).any():
-            return True
-    return False
 
 
 def check_items_known(connection: duckdb.DuckDBPyConnection) -> None:

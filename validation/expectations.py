@@ -41,15 +41,6 @@ def mostly_present(column: str, null_share: float) -> Expectation:
     return _expect("ExpectColumnValuesToNotBeNull", "warning", meaning, column=column, mostly=1 - null_share)
 
 
-def unique(columns: Sequence[str], severity: Severity = "critical") -> Expectation:
-    """The values of `columns`, together, occur once."""
-    if len(columns) == 1:
-        meaning = f"{columns[0]} is unique"
-        return _expect("ExpectColumnValuesToBeUnique", severity, meaning, column=columns[0])
-    meaning = f"({', '.join(columns)}) is unique"
-    return _expect("ExpectCompoundColumnsToBeUnique", severity, meaning, column_list=list(columns))
-
-
 def between(
     column: str,
     low: Bound,
@@ -73,6 +64,11 @@ def fact(column: str, low: float | None, high: float | None, severity: Severity,
     """The figure `column` of a one-row table lies in [low, high]; it shows in the docs whether or not it does."""
     bounds = {"min_value": low, "max_value": high}
     return _expect("ExpectColumnMaxToBeBetween", severity, meaning, column=column, **bounds)
+
+
+def unique(column: str, key: Sequence[str], *, of: str) -> Expectation:
+    """The figure `column` of a one-row table, the rows of `of` that repeat another's `key`, is 0."""
+    return fact(column, 0, 0, "critical", meaning=f"no two {of} share their ({', '.join(key)})")
 
 
 def top_share(column: str, limit: float, *, what: str) -> Expectation:

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import duckdb
 
+from features.contract import TABLES
 from features.duck import parquet_view, quote
+from features.duplicates import repeated
 from features.journey_files import part_glob, positioned_touches
 from features.reader import Logs
 from features.schema import Present
@@ -43,9 +45,17 @@ SELECT
         ON j.journey_id = t.journey_id AND j.user_id = t.user_id AND j.t_obs = t.t_obs AND j.label = t.label
         WHERE j.journey_id IS NULL OR t.journey_id IS NULL) AS rows_changed_by_retrieval,
     (SELECT count(*) FROM ends WHERE found = 0) AS touches_out_of_range,
-    (SELECT coalesce(sum(late), 0) FROM ends) AS touches_after_t_obs
+    (SELECT coalesce(sum(late), 0) FROM ends) AS touches_after_t_obs,
+    $ids_repeated AS ids_repeated,
+    $moments_repeated AS moments_repeated,
+    $exposures_repeated AS exposures_repeated
 FROM training_table
 """
+_KEYS = {
+    "ids_repeated": ("training_table", ("journey_id",)),
+    "moments_repeated": ("training_table", ("user_id", "t_obs")),
+    "exposures_repeated": ("judge_exposures", ("journey_id", "cluster_id")),
+}
 
 OVERLAP_JOURNEYS = 100_000
 """Of the judge, from here to twice as many at most: shares need no more."""
@@ -90,7 +100,8 @@ def create_training_views(connection: duckdb.DuckDBPyConnection, *, training_tab
     touches = positioned_touches(connection, journeys_dir)
     touches.project(", ".join(_scalars(touches))).create_view("touches")
     parquet_view(connection, "judge_exposures", part_glob(journeys_dir, "judge"))
-    connection.execute(_TRAINING_FACTS)
+    counts = {name: repeated(connection, view, key) for name, (view, key) in _KEYS.items()}
+    connection.execute(_TRAINING_FACTS, counts)
     connection.execute(_CLUSTER_OVERLAP)
 
 
@@ -118,8 +129,9 @@ SELECT
     (SELECT count(*) FROM uploaders SEMI JOIN users USING (user_id)) AS uploaders_with_touches,
     days.spanned AS days,
     1 - days.seen / days.spanned AS days_missing_share,
-    responses.*
-FROM days, responses
+    responses.*,
+    repeated.*
+FROM days, responses, repeated
 """
 
 
@@ -131,6 +143,8 @@ def create_log_views(connection: duckdb.DuckDBPyConnection, logs: Logs) -> None:
         connection.view(f"raw_{table}").project(selected).create_view(table)
     figures = [figure for name in logs.responses for figure in _response_figures(quote(name), name)]
     connection.execute(f"CREATE TABLE responses AS SELECT {', '.join(figures) or '0 AS none'} FROM main.touchpoints")
+    counts = {f"{table}_repeated": repeated(connection, table, TABLES[table].key) for table in logs.columns}
+    connection.execute(f"CREATE TABLE repeated AS SELECT {', '.join(f'${name} AS {name}' for name in counts)}", counts)
     connection.execute(_LOG_FACTS)
 
 

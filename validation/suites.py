@@ -57,7 +57,6 @@ def training_suites(
                 has_rows("warning", meaning="there are exposures after the horizon (the judge's control)"),
                 not_null("journey_id"),
                 not_null("cluster_id"),
-                unique(("journey_id", "cluster_id")),
                 between("n_touches", 1, None, meaning="n_touches counts exposures after the horizon"),
             ),
         ),
@@ -80,8 +79,6 @@ def _training_rows(columns: Sequence[str], journeys: JourneyConfig, limits: Qual
     yield has_rows()
     for column in ("journey_id", "user_id", "t_obs", "offset", "length", "label", "split", "n_control"):
         yield not_null(column)
-    yield unique(("user_id", "t_obs"))
-    yield unique(("journey_id",))
     yield among("label", (0, 1), meaning="label is 0 or 1")
     yield among("label_has_its_upload", (True,), meaning="label is 1 exactly where an upload is recorded")
     yield between(
@@ -112,6 +109,9 @@ def _training_facts(limits: QualityLimits) -> Iterable[Expectation]:
         )
     yield fact("selection_uploads", 1, None, "warning", meaning="the selection split has uploads")
     yield fact("users_in_two_splits", 0, 0, "critical", meaning="no user is in two splits")
+    yield unique("ids_repeated", ("journey_id",), of="journeys")
+    yield unique("moments_repeated", ("user_id", "t_obs"), of="journeys")
+    yield unique("exposures_repeated", ("journey_id", "cluster_id"), of="of the judge's exposures")
     yield fact("rows_changed_by_retrieval", 0, 0, "critical", meaning="every journey came back once, unchanged")
     yield fact("touches_out_of_range", 0, 0, "critical", meaning="no journey reaches beyond the touch table")
     yield fact("touches_after_t_obs", 0, 0, "critical", meaning="no journey holds a touch after its t_obs")
@@ -142,12 +142,12 @@ def log_suites(present: Mapping[str, Sequence[str]], limits: QualityLimits) -> t
     tables = [TABLES[name] for name in TABLES if name in present]
     suites = [Suite(name=table.name, expectations=_log_rows(table, present[table.name], limits)) for table in tables]
     responses = [name for name in RESPONSES if name in present["touchpoints"]]
-    facts = Suite(name="logs_facts", expectations=(has_rows(), *_log_facts(responses, limits)))
+    facts = Suite(name="logs_facts", expectations=(has_rows(), *_log_facts(tables, responses, limits)))
     return (*suites, facts)
 
 
 def _log_rows(table: Table, present: Sequence[str], limits: QualityLimits) -> tuple[Expectation, ...]:
-    expectations = [has_rows(), unique(table.key)]
+    expectations = [has_rows()]
     for column in (column for column in table.columns if column.name in present):
         if column.required:
             expectations.append(not_null(column.name))
@@ -170,7 +170,9 @@ def _log_rows(table: Table, present: Sequence[str], limits: QualityLimits) -> tu
     return tuple(expectations)
 
 
-def _log_facts(responses: Sequence[str], limits: QualityLimits) -> Iterable[Expectation]:
+def _log_facts(tables: Sequence[Table], responses: Sequence[str], limits: QualityLimits) -> Iterable[Expectation]:
+    for table in tables:
+        yield unique(f"{table.name}_repeated", table.key, of=table.name)
     yield fact("clusters", 2, None, "warning", meaning="there are clusters to compare")
     yield fact("users_who_upload", 1, None, "critical", meaning="somebody uploads")
     yield fact("uploaders_with_touches", 1, None, "critical", meaning="somebody who uploads has consumed something")

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from features import checks
 from features.duck import session
 from features.errors import BadLogsError, ConfigError
 from features.reader import open_logs
@@ -145,17 +144,6 @@ def test_refuses(
     assert problem in error.problem
     for part in (table, column or "", example):
         assert part in str(error)
-
-
-@pytest.mark.parametrize("at_once", [1, 3, 1000])
-def test_a_key_that_repeats_is_found_however_few_are_compared_at_once(
-    tables: dict[str, pa.Table], write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, at_once: int
-) -> None:
-    monkeypatch.setattr(checks, "HASHES", at_once)
-    assert open_logs(write(tables)).rows["touchpoints"] == len(tables["touchpoints"])
-    repeat_row("touchpoints", 3)(tables)
-    with pytest.raises(BadLogsError, match="duplicate key"):
-        open_logs(write(tables))
 
 
 def test_refuses_a_missing_table(tables: dict[str, pa.Table], write: Callable[..., Path]) -> None:

@@ -152,6 +152,17 @@ def test_a_corruption_in_the_first_of_five_files_is_found(logs_root: Path, tmp_p
         validate_logs(logs, tmp_path / "out")
 
 
+def test_a_touchpoint_repeated_in_another_file_is_found(logs_root: Path, tmp_path: Path) -> None:
+    root = five_files(tmp_path / "logs", logs_root)
+    logs = open_logs(root)
+    files = [root / "touchpoints" / f"part-{number}.parquet" for number in (0, 4)]
+    first, last = map(pd.read_parquet, files)
+    pd.concat([last, first.head(2)]).to_parquet(files[1], index=False)
+    key = r"no two touchpoints share their \(user_id, item_id, ts\)"
+    with pytest.raises(ValidationFailed, match=rf"logs_facts\.touchpoints_repeated: {key}; observed 2"):
+        validate_logs(logs, tmp_path / "out")
+
+
 def test_empty_logs_fail(logs_root: Path, tmp_path: Path) -> None:
     root = five_files(tmp_path / "logs", logs_root)
     logs = open_logs(root)
@@ -230,8 +241,8 @@ def test_the_docs_are_the_same_bytes_again(stages: Path, tmp_path: Path) -> None
                 "training_table.length: a journey has 1 to 64 touches; observed 2,207 of 2,207 rows, for example 0",
                 "training_table.n_control: n_control is never null; observed 2,207 of 2,207 rows",
                 "training_table.label_has_its_upload: label is 1 exactly where an upload is recorded; observed ",
-                "training_table.journey_id: journey_id is unique; observed 2,207 of 2,207 rows, for example 7",
-                "training_table.user_id, t_obs: (user_id, t_obs) is unique; observed 2,207 of 2,207 rows",
+                "training_facts.ids_repeated: no two journeys share their (journey_id); observed 2,206",
+                "training_facts.moments_repeated: no two journeys share their (user_id, t_obs); observed 2,206",
                 "training_table.n_days_covered: n_days_covered counts days of 28; observed an error: ",
                 "training_facts.users_in_two_splits: no user is in two splits; observed 1",
                 "training_facts.touches_after_t_obs: ",
