@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from features.duck import fetch_one, quote
 
-HASHES = 4_194_304
-"""About as many are sorted at once, 32 MiB; those of larger tables are first cut into so large parts, on disk."""
+HASHES = 1_048_576
+"""About as many are sorted at once, in the caches; those of larger tables are cut into such parts first, on disk."""
 
 Hashes = NDArray[np.uint64]
 

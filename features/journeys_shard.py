@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.journeys_axis import Events, Ints, Timeline, chunks, key_order, user_bounds
+from features.journeys_axis import Events, Ints, Timeline, chunks, key_order, take, user_bounds
 from features.journeys_rules import JUDGE, SPLITS, Observations, Rules, observe, on_axis, post_exposures
 from features.splits import shares
 
@@ -56,17 +56,17 @@ def build_shard(
     touchpoints: user_id, ts, item_id, cluster_id and what else is kept of a touch. uploads: user_id, ts, upload_id.
     first_touch: the position of the shard's first touch.
     """
-    touchpoints, uploads = touchpoints.combine_chunks(), uploads.combine_chunks()  # or each take would do it again
-    made = _events(uploads.take(pa.array(_order(uploads, "upload_id"))), "upload_id")
-    counts: Counter[str] = Counter(touches=touchpoints.num_rows)
+    rows, made = _in_one(touchpoints), _in_one(uploads)
+    uploaded = _events(take(made, _order(made, "upload_id")), "upload_id")
+    counts: Counter[str] = Counter(touches=rows.num_rows)
     journeys: list[pa.RecordBatch] = []
     exposures: list[pa.RecordBatch] = []
     position = first_touch
-    with open_parquet(folder / "touches.parquet", touchpoints.schema) as touches:
-        for some in _by_users(touchpoints, rules):
-            touches.write_table(some, row_group_size=ROWS)
+    with open_parquet(folder / "touches.parquet", rows.schema) as touches:
+        for some in _by_users(rows, rules):
+            touches.write_batch(some, row_group_size=ROWS)
             seen = _events(some, "cluster_id")
-            lines = on_axis(seen, made[_of_users(made.user_N, seen.user_N)], rules.axis)
+            lines = on_axis(seen, uploaded[_of_users(uploaded.user_N, seen.user_N)], rules.axis)
             found = observe(*lines, rules, cuts)
             journeys.append(_journeys(*lines, found, position))
             exposures += _exposures(lines[0], found, rules, position)
@@ -88,12 +88,16 @@ def open_parquet(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     )  # fmt: skip
 
 
-def _by_users(touches: pa.Table, rules: Rules) -> Iterator[pa.Table]:
+def _in_one(table: pa.Table) -> pa.RecordBatch:
+    return pa.record_batch([column.combine_chunks() for column in table.columns], schema=table.schema)
+
+
+def _by_users(touches: pa.RecordBatch, rules: Rules) -> Iterator[pa.RecordBatch]:
     """Whole users' touches in order, about ROWS at a time, so that the sorted table never exists in memory."""
     order_N = _order(touches, "item_id")
     bounds = user_bounds(_integers(touches, "user_id")[order_N])
     for first, last in chunks(bounds, ROWS, rules.axis.most_users):
-        yield touches.take(pa.array(order_N[bounds[first] : bounds[last]]))
+        yield take(touches, order_N[bounds[first] : bounds[last]])
 
 
 def _of_users(user_M: Ints, user_N: Ints) -> slice:
@@ -141,17 +145,17 @@ def _counts(found: Observations) -> dict[str, int]:
     }  # fmt: skip
 
 
-def _order(events: pa.Table, key: str) -> Ints:
+def _order(events: pa.RecordBatch, key: str) -> Ints:
     return key_order(*(_integers(events, name) for name in ("user_id", "ts", key)))
 
 
-def _events(events: pa.Table, value: str) -> Events:
+def _events(events: pa.RecordBatch, value: str) -> Events:
     """Rows that are in order."""
     user, ts, values = (_integers(events, name) for name in ("user_id", "ts", value))
     return Events(user_N=user, ts_N=ts, value_N=values)
 
 
-def _integers(events: pa.Table, name: str) -> Ints:
+def _integers(events: pa.RecordBatch, name: str) -> Ints:
     """A column without nulls; moments as µs."""
     column: Ints = events[name].to_numpy()
     return column.view(np.int64) if column.dtype.kind == "M" else column

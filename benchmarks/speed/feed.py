@@ -15,7 +15,7 @@ _TASK = "benchmarks.speed.feed:measured"
 
 def run(folder: Path, *, journeys: int, repetitions: int, tell: Callable[[str], None]) -> Result:  # noqa: ARG001
     """Measure in one process, which takes its own turns."""
-    costs = take_turns({"feed": (_TASK, {"journeys": journeys, "repetitions": repetitions})}, 1, tell)
+    costs = take_turns({"feed": (_TASK, {"journeys": journeys, "repetitions": repetitions})}, 1, tell, warm=False)
     found: dict[str, Any] = costs["feed"][0].answer
     checks = [
         Check(what="Parquet to tensors", unit="samples / CPU-s", least=300_000, value=Spread(**found["read"])),

@@ -30,8 +30,8 @@ def to_markdown(result: Mapping[str, Any]) -> str:
 def _contests(contests: Mapping[str, Any], repetitions: int) -> list[str]:
     lines = [
         f"Median of {repetitions} repetitions (least to largest). Every measurement is a process of its own, which "
-        "imports and prepares before the clock starts; contestants take turns, and who goes first rotates. A limit is "
-        "met where the median keeps it.", "",
+        "imports and prepares before the clock starts, and follows one of the same contestant that does not count; "
+        "contestants take turns, and who goes first rotates. A limit is met where the median keeps it.", "",
         "| contest | size | measure | value | limit | met |", "|---|---|---|---:|---|---|",
     ]  # fmt: skip
     for name, contest in contests.items():
@@ -55,7 +55,8 @@ def _stages(stages: Mapping[str, Any]) -> list[str]:
     lines = [
         "## Stages", "",
         f"The cheapest of {TURNS} turns ({LONG_TURNS} of stages over {LONG_S:g} CPU s), each a process of its own; the "
-        "sizes take turns. The exponent k of cpu(n) = s + c nᵏ is that of the two largest sizes, s being "
+        "sizes take turns, after the first of them (not in long stages) each following one that does not count. The "
+        "exponent k of cpu(n) = s + c nᵏ is that of the two largest sizes, s being "
         f"the least cost at {stages['floor']:,} touchpoints or more; at most {MOST_EXPONENT} is asked for.", "",
         "| stage | touchpoints | rows | CPU s | wall s | peak MiB | read MB | written MB | start-up CPU s | k |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",

@@ -27,8 +27,8 @@ STAGES = (
 )  # fmt: skip
 FLOOR = 2_000
 """Touchpoints of the smallest logs, whose cost is hardly more than s: fewer give no journeys to train on."""
-TURNS, LONG_TURNS, LONG_S = 3, 2, 60.0
-"""Turns of a stage, and of one that takes more CPU-seconds than this at some size."""
+TURNS, LONG_TURNS, LONG_S = 5, 2, 60.0
+"""Turns of a stage, all but the first of them warm, and cold ones of a stage of more CPU-seconds at some size."""
 _OUTPUTS = {
     "open_logs": "logs", "build_journeys": "journeys", "retrieve_features": "data", "train": "model",
     "attribute": "credits",
@@ -65,11 +65,10 @@ def _turns(name: str, places: Mapping[int, Path], tell: Callable[[str], None]) -
     """The stage's cheapest turn at every size."""
     task = f"benchmarks.speed.stages:{name}"
     tasks = {f"{name}, {touches:,} touchpoints": (task, {"folder": place}) for touches, place in places.items()}
-    costs = take_turns(tasks, LONG_TURNS, tell)
-    if max(cost.cpu_s for taken in costs.values() for cost in taken) <= LONG_S:
-        more = take_turns(tasks, TURNS - LONG_TURNS, tell)
-        costs = {size: taken + more[size] for size, taken in costs.items()}
-    cheapest = (min(taken, key=lambda cost: cost.cpu_s) for taken in costs.values())
+    first = take_turns(tasks, 1, tell, warm=False)
+    is_long = max(cost.cpu_s for taken in first.values() for cost in taken) > LONG_S
+    more = take_turns(tasks, (LONG_TURNS if is_long else TURNS) - 1, tell, warm=not is_long)
+    cheapest = (min(first[task] + more[task], key=lambda cost: cost.cpu_s) for task in tasks)
     return dict(zip(places, cheapest, strict=True))
 
 
@@ -132,6 +131,8 @@ def validate_logs(folder: str) -> Work:
 
 def build_journeys(folder: str) -> Work:
     """Journeys with the default configuration."""
+    import pandas  # noqa: F401 -- pyarrow imports it with the first array
+
     from features import journeys
 
     logs, out = open_written(Path(folder) / "logs"), _fresh(Path(folder), "journeys") / "journeys"
