@@ -20,6 +20,7 @@ import logging
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -40,7 +41,7 @@ from features.journey_files import TABLES, part_file
 from features.journeys_rules import DAY_US, SPLITS, Rules
 from features.journeys_shard import SplitCuts, build_shard
 from features.reader import Logs
-from features.shards import Columns, Shard, ShardConfig, cut, exchange, read_shard, read_whole, touches_before
+from features.shards import Columns, Shard, ShardConfig, cut, exchange, first_touches, read_shard, read_whole
 from features.splits import SHARES, shares
 from features.workers import over
 
@@ -110,7 +111,6 @@ class Build:
 
     logs: Logs
     config: JourneyConfig
-    shards: tuple[Shard, ...]
     parts: Path
     """Folder of the shards' files, kept until the whole is there."""
 
@@ -139,10 +139,10 @@ def build_journeys(
     work = Path(work) if work is not None else out.with_name(f".{out.name}.parts")
     parts = work / f"{fingerprint[:16]}-{shards.touches}"
     parts.mkdir(parents=True, exist_ok=True)
-    build = Build(logs=logs, config=config, shards=cut(logs, shards, parts), parts=parts)
-    _build_shards(build, shards)
+    build, pieces = Build(logs=logs, config=config, parts=parts), cut(logs, shards, parts)
+    _build_shards(build, pieces, shards)
     with atomic_dir(out) as folder:
-        manifest = _gather_shards(build, folder) | {"fingerprint": fingerprint}
+        manifest = _gather_shards(build, pieces, folder) | {"fingerprint": fingerprint}
         write_json(folder / "manifest.json", manifest)
     shutil.rmtree(parts)
     with suppress(OSError):  # others may keep theirs there
@@ -171,32 +171,39 @@ def _fingerprint(logs: Logs, config: JourneyConfig) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _build_shards(build: Build, shards: ShardConfig) -> None:
+def _build_shards(build: Build, shards: Sequence[Shard], config: ShardConfig) -> None:
     """Have the shards built that are missing."""
-    missing = [shard for shard in build.shards if not is_built(build.part(shard), str(shard))]
-    if len(missing) < len(build.shards):
-        logger.info("journeys: %d of %d shards are there already", len(build.shards) - len(missing), len(build.shards))
-    if len(build.shards) > 1 and missing and not build.exchanged.exists():
-        exchange(build.logs, build.shards, _columns(build.logs), build.exchanged)
-    over(partial(_build_shard, build), missing, jobs=shards.jobs, ray_address=shards.ray_address)
+    missing = [shard for shard in shards if not is_built(build.part(shard), str(shard))]
+    if len(missing) < len(shards):
+        logger.info("journeys: %d of %d shards are there already", len(shards) - len(missing), len(shards))
+    if not missing:
+        return
+    first = [0]
+    if len(shards) > 1:
+        if not build.exchanged.exists():
+            exchange(build.logs, shards, _columns(build.logs), build.exchanged)
+        first = first_touches(build.exchanged)
+    tasks = [(shard, first[shard.number]) for shard in missing]
+    over(partial(_build_shard, build), tasks, jobs=config.jobs, ray_address=config.ray_address)
 
 
-def _build_shard(build: Build, shard: Shard) -> None:
-    """Write the shard's touches, journeys, judge and manifest.json."""
+def _build_shard(build: Build, task: tuple[Shard, int]) -> None:
+    """Write the shard's touches, journeys, judge and manifest.json. task: the shard, and its first touch's position."""
+    shard, first_touch = task
     columns, rules, cuts = _columns(build.logs), _rules(build.logs, build.config), _split_cuts(build.config)
     with atomic_dir(build.part(shard)) as folder:
-        if len(build.shards) > 1:
-            rows, before = read_shard(shard, build.exchanged, columns), touches_before(shard, build.exchanged)
+        if build.exchanged.exists():
+            rows = read_shard(shard, build.exchanged, columns)
         else:
-            rows, before = read_whole(build.logs, columns, build.parts), 0
-        counts = build_shard(**rows, rules=rules, cuts=cuts, first_touch=before, folder=folder)
+            rows = read_whole(build.logs, columns, build.parts)
+        counts = build_shard(**rows, rules=rules, cuts=cuts, first_touch=first_touch, folder=folder)
         files = {file.name: sha256_file(file) for file in sorted(folder.iterdir())}
         write_json(folder / "manifest.json", {"fingerprint": str(shard), "counts": counts, "files": files})
 
 
-def _gather_shards(build: Build, folder: Path) -> dict[str, Any]:
+def _gather_shards(build: Build, shards: Sequence[Shard], folder: Path) -> dict[str, Any]:
     """The shards' tables side by side. Returns the manifest."""
-    manifests = [read_json(build.part(shard) / "manifest.json") for shard in build.shards]
+    manifests = [read_json(build.part(shard) / "manifest.json") for shard in shards]
     counts = {name: sum(manifest["counts"][name] for manifest in manifests) for name in manifests[0]["counts"]}
     if not counts["uncensored"]:
         raise BadLogsError(
@@ -209,7 +216,7 @@ def _gather_shards(build: Build, folder: Path) -> dict[str, Any]:
     files = {}
     for table in TABLES:
         (folder / table).mkdir()
-        for shard, manifest in zip(build.shards, manifests, strict=True):
+        for shard, manifest in zip(shards, manifests, strict=True):
             name, made = part_file(table, shard.number), f"{table}.parquet"
             link(build.part(shard) / made, folder / name)
             files[name] = manifest["files"][made]

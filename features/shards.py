@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +116,10 @@ def read_shard(shard: Shard, exchanged: Path, columns: Columns) -> dict[str, pa.
     return tables
 
 
-def touches_before(shard: Shard, exchanged: Path) -> int:
-    """How many touches the earlier shards hold."""
+def first_touches(exchanged: Path) -> list[int]:
+    """The position of every shard's first touch: how many the earlier ones hold."""
     rows: list[int] = read_json(exchanged / ROWS_FILE)["touchpoints"]
-    return sum(rows[: shard.number])
+    return [0, *accumulate(rows[:-1])]
 
 
 def read_whole(logs: Logs, columns: Columns, scratch: Path) -> dict[str, pa.Table]:

@@ -168,12 +168,13 @@ def test_a_build_that_failed_goes_on_with_the_missing_shards(
     built: list[int] = []
     original = journeys_module._build_shard
 
-    def failing(build: Any, shard: Any) -> None:
+    def failing(build: Any, task: Any) -> None:
+        shard, _ = task
         if shard.number == 3 and not built.count(3):
             built.append(3)
             raise OSError("disk full")
         built.append(shard.number)
-        original(build, shard)
+        original(build, task)
 
     monkeypatch.setattr(journeys_module, "_build_shard", failing)
     shards = ShardConfig(touches=600)
