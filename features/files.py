@@ -58,6 +58,14 @@ def atomic_dir(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_dir(path: Path) -> None:
+    """Remove a folder whose files a later run may go on with: gone from its name at once, so never found half there."""
+    removed = path.with_name(f".{path.name}.{os.getpid()}.old")
+    shutil.rmtree(removed, ignore_errors=True)  # a process of the same number may have been killed here
+    path.replace(removed)
+    shutil.rmtree(removed)
+
+
 def refuse_foreign(out: Path, marker: str) -> None:
     """ConfigError when `out`, which is about to be replaced, holds something else than this command's own result."""
     if out.exists() and not out.is_dir():

@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -36,7 +35,7 @@ from features import journeys_axis, journeys_rules, journeys_shard, splits
 from features import shards as cutting
 from features.contract import TOUCHPOINTS
 from features.errors import BadLogsError, ConfigError
-from features.files import atomic_dir, link, read_json, sha256_file, write_json
+from features.files import atomic_dir, link, read_json, remove_dir, sha256_file, write_json
 from features.journey_files import TABLES, part_file
 from features.journeys_rules import DAY_US, SPLITS, Rules
 from features.journeys_shard import SplitCuts, build_shard
@@ -144,7 +143,7 @@ def build_journeys(
     with atomic_dir(out) as folder:
         manifest = _gather_shards(build, pieces, folder) | {"fingerprint": fingerprint}
         write_json(folder / "manifest.json", manifest)
-    shutil.rmtree(parts)
+    remove_dir(parts)
     with suppress(OSError):  # others may keep theirs there
         work.rmdir()
     logger.info(

@@ -21,7 +21,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from features.errors import ConfigError, WorkdirBusy
-from features.files import read_json, refuse_foreign, write_json
+from features.files import read_json, refuse_foreign, remove_dir, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -78,14 +78,14 @@ def build(out: Path, identity: dict[str, Any], fill: Callable[[Workspace], Summa
         try:
             summary = fill(workspace)
         except ConfigError:
-            shutil.rmtree(unfinished)
+            remove_dir(unfinished)
             raise
         write_json(workspace.tables / MARKER, {"identity": identity, **asdict(summary)})
         shutil.rmtree(unfinished / "replaced", ignore_errors=True)
         if out.exists():
             out.rename(unfinished / "replaced")
         workspace.tables.rename(out)
-        shutil.rmtree(unfinished)
+        remove_dir(unfinished)
     return summary
 
 

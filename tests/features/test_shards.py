@@ -189,6 +189,29 @@ def test_a_build_that_failed_goes_on_with_the_missing_shards(
     assert read(tmp_path / "out") == whole(logs, tmp_path)
 
 
+def test_a_build_stopped_while_it_cleans_up_leaves_no_half_of_its_shards_to_the_next(
+    logs: Logs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, shards = tmp_path / "out", ShardConfig(touches=600)
+    remove = shutil.rmtree
+
+    def stopped(folder: Path, **settings: Any) -> None:
+        if (exchanged := Path(folder, "exchanged")).exists():
+            remove(exchanged / "touchpoints")
+            remove(Path(folder, "00003"))
+            raise KeyboardInterrupt
+        remove(folder, **settings)
+
+    monkeypatch.setattr(shutil, "rmtree", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        build_journeys(logs, JourneyConfig(), out, shards=shards)
+    expected = contents(out)
+    monkeypatch.setattr(shutil, "rmtree", remove)
+    remove(out)
+    build_journeys(logs, JourneyConfig(), out, shards=shards)
+    assert contents(out) == expected
+
+
 KILLED = """
 import sys
 import threading
