@@ -8,12 +8,13 @@ there. A journey's id is the position of its last touch: unique, ascending, and 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from features.journeys_axis import Events, Ints, Timeline, chunks, key_order, take, user_bounds
@@ -34,6 +35,8 @@ _DELTAS = frozenset({"journey_id", "user_id", "ts", "t_obs", "offset", "label_ts
 """Columns stored as differences: they ascend, or hardly repeat. Only their statistics can spare a reader anything."""
 _PLAIN = frozenset({"watch_ratio"})
 """Columns that hardly repeat, and whose differences are no shorter; all others get a dictionary."""
+_IDS, _NARROW = ("item_id", "author_id"), 2**24
+"""Ids in a narrower range are differences too, as short as with a dictionary and written in half the time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +65,8 @@ def build_shard(
     journeys: list[pa.RecordBatch] = []
     exposures: list[pa.RecordBatch] = []
     position = first_touch
-    with open_parquet(folder / "touches.parquet", rows.schema) as touches:
+    narrow = [name for name in _IDS if name in rows.schema.names and _range(rows[name]) < _NARROW]
+    with open_parquet(folder / "touches.parquet", rows.schema, narrow) as touches:
         for some in _by_users(rows, rules):
             touches.write_batch(some, row_group_size=ROWS)
             seen = _events(some, "cluster_id")
@@ -78,14 +82,21 @@ def build_shard(
     return dict(counts)
 
 
-def open_parquet(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    """A writer of rows sorted by key."""
+def open_parquet(path: Path, schema: pa.Schema, narrow: Sequence[str] = ()) -> pq.ParquetWriter:
+    """A writer of rows sorted by key. narrow: further columns to store as differences."""
     names = set(schema.names)
+    keys = sorted(names & _DELTAS)
     return pq.ParquetWriter(
-        path, schema, compression="snappy", store_schema=False, use_dictionary=sorted(names - _DELTAS - _PLAIN),
-        column_encoding=dict.fromkeys(sorted(names & _DELTAS), "DELTA_BINARY_PACKED"),
-        write_statistics=sorted(names & _DELTAS),
+        path, schema, compression="snappy", store_schema=False, write_statistics=keys,
+        use_dictionary=sorted(names - _DELTAS - _PLAIN - {*narrow}),
+        column_encoding=dict.fromkeys([*keys, *narrow], "DELTA_BINARY_PACKED"),
     )  # fmt: skip
+
+
+def _range(ids: pa.Array) -> int:
+    """How far apart the largest and the smallest id are."""
+    ends = pc.min_max(ids).as_py()
+    return int(ends["max"] - ends["min"]) if len(ids) else 0
 
 
 def _in_one(table: pa.Table) -> pa.RecordBatch:

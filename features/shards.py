@@ -73,7 +73,7 @@ SAMPLED = 31_250
 CUTS = """
 WITH users AS (
     SELECT user_id, count(*) * $one_in AS touches FROM touchpoints
-    WHERE hash(user_id) % CAST($one_in AS UBIGINT) = 0 GROUP BY user_id
+    WHERE hash(user_id) & CAST($one_in - 1 AS UBIGINT) = 0 GROUP BY user_id
 ),
 placed AS (SELECT user_id, sum(touches) OVER (ORDER BY user_id) - touches AS before FROM users)
 SELECT min(user_id) FROM placed GROUP BY before // $touches ORDER BY 1
@@ -86,7 +86,8 @@ def cut(logs: Logs, config: ShardConfig, scratch: Path) -> tuple[Shard, ...]:
         return (Shard(number=0),)
     with session(scratch=scratch) as connection:
         logs.register(connection)
-        values = {"touches": config.touches, "one_in": max(config.touches // SAMPLED, 1)}
+        one_in = 1 << max(config.touches // SAMPLED, 1).bit_length() - 1  # a power of two: its multiples are a mask
+        values = {"touches": config.touches, "one_in": one_in}
         cuts = connection.execute(CUTS, values).fetchall()
     firsts = [None, *(user for (user,) in cuts[1:])]
     return tuple(Shard(number=number, first_user=first) for number, first in enumerate(firsts))

@@ -15,5 +15,5 @@ SHARES = 2**32
 def shares(users: Iterable[int]) -> NDArray[np.int64]:
     """Every user's integer in [0, 2³²). [U]."""
     salt = SPLIT_SALT.encode()
-    digests = (hashlib.md5(b"%s%d" % (salt, user), usedforsecurity=False).digest()[:4] for user in users)
-    return np.frombuffer(b"".join(digests), ">u4").astype(np.int64)
+    digests = [hashlib.md5(b"%s%d" % (salt, user), usedforsecurity=False).digest() for user in users]
+    return np.frombuffer(b"".join(digests), ">u4")[::4].astype(np.int64)

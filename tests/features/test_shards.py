@@ -103,7 +103,7 @@ def test_shards_hold_about_as_many_touches(logs: Logs, tmp_path: Path) -> None:
 def test_a_sample_of_users_says_where_large_shards_end(
     logs: Logs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A sixth of some 60 users, of whom one has half of all touches, or none."""
+    """A quarter of some 60 users, of whom one has half of all touches, or none."""
     shards = ShardConfig(touches=600)
     exact = cut(logs, shards, tmp_path)
     monkeypatch.setattr(cutting, "SAMPLED", 100)
@@ -136,6 +136,25 @@ def test_positions_count_through_the_parts(logs: Logs, tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, read(tmp_path / "cut")["touches"]["item_id"].to_numpy())
     rows = logs.rows["touchpoints"]
     assert bounds == [(0, rows - 1, rows)]
+
+
+@pytest.mark.parametrize(("apart", "encoding"), [(1, "DELTA_BINARY_PACKED"), (2**40, "RLE_DICTIONARY")])
+def test_ids_that_lie_close_are_stored_as_differences(write: Write, tmp_path: Path, apart: int, encoding: str) -> None:
+    """Either way they come back as they were."""
+    ids = np.arange(50) * apart
+    touches = {
+        "user_id": np.zeros(50, int), "item_id": ids, "author_id": ids[::-1], "ts": moments(range(50)),
+        "cluster_id": np.zeros(50, "int32"),
+    }  # fmt: skip
+    uploads = {"user_id": [0], "upload_id": [0], "ts": moments([60 * 24 * 40])}
+    logs = open_logs(write({"touchpoints": pa.table(touches), "uploads": pa.table(uploads)}), now=NOW)
+    build_journeys(logs, JourneyConfig(), tmp_path / "out")
+    (file,) = touch_files(tmp_path / "out")
+    group = pq.ParquetFile(file).metadata.row_group(0)
+    columns = {group.column(place).path_in_schema: group.column(place) for place in range(group.num_columns)}
+    for name, expected in (("item_id", ids), ("author_id", ids[::-1])):
+        assert encoding in columns[name].encodings
+        np.testing.assert_array_equal(pq.read_table(file)[name], expected)
 
 
 def test_processes_build_the_same(logs: Logs, tmp_path: Path) -> None:
