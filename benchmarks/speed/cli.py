@@ -45,6 +45,8 @@ def main(arguments: list[str]) -> int:
     def tell(what: str) -> None:
         console.print(what, highlight=False)
 
+    if options.work is not None:
+        options.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="alm-mta-speed-", dir=options.work) as work:
         contests = _contests(options, Path(work), tell)
         stages = _stages(options, Path(work), tell)
