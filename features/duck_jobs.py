@@ -32,6 +32,7 @@ Connect = Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]
 """Opens a connection with a store's settings."""
 
 CHUNK_ROWS = 100_000
+_INTEGERS = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"})
 
 
 class DuckDBJob(RetrievalJob):
@@ -153,9 +154,10 @@ class AsofRetrievalJob(DuckDBJob):
     @contextmanager
     def _prepared(self) -> Iterator[duckdb.DuckDBPyRelation]:
         with self._entity_connection() as connection:
+            query = asof_query(self._views, connection.table("entity").columns)
             for i, view in enumerate(self._views):
-                connection.read_parquet(view.files).create_view(f"view_{i}")
-            yield connection.sql(asof_query(self._views, connection.table("entity").columns))
+                _near_entities(connection, view).create_view(f"view_{i}")
+            yield connection.sql(query)
 
     @property
     def full_feature_names(self) -> bool:
@@ -191,6 +193,26 @@ class RangeJob(DuckDBJob):
     @property
     def metadata(self) -> RetrievalMetadata | None:
         return None
+
+
+def _near_entities(connection: duckdb.DuckDBPyConnection, view: ViewJoin) -> duckdb.DuckDBPyRelation:
+    """The view's rows whose integer keys lie between the table `entity`'s least and greatest.
+
+    Others match nothing, and of a source that is sorted by key they are not even read.
+    """
+    rows, entity = connection.read_parquet(view.files), connection.table("entity")
+    for key, stored in view.keys.items():
+        if _type_of(entity, key) in _INTEGERS and _type_of(rows, stored) in _INTEGERS:
+            least, greatest = fetch_one(connection, f"SELECT min({quote(key)}), max({quote(key)}) FROM entity")
+            bounds = f"{quote(stored)} BETWEEN {least:d} AND {greatest:d}" if least is not None else "false"
+            rows = rows.filter(bounds)
+    return rows
+
+
+def _type_of(rows: duckdb.DuckDBPyRelation, column: str) -> str:
+    """DuckDB's name of a column's type; its names differ in more than case. Empty where there is no such column."""
+    types = {name.casefold(): str(kind) for name, kind in zip(rows.columns, rows.types, strict=True)}
+    return types.get(column.casefold(), "")
 
 
 def _with_moments(entity: pd.DataFrame) -> pd.DataFrame:

@@ -14,8 +14,6 @@ Splits follow the user: fit, selection, judge by a salted MD5 of user_id, the sa
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import sys
 import time
@@ -35,10 +33,11 @@ from features import journeys_axis, journeys_rules, journeys_shard, splits
 from features import shards as cutting
 from features.contract import TOUCHPOINTS
 from features.errors import BadLogsError, ConfigError
-from features.files import atomic_dir, link, read_json, remove_dir, sha256_file, write_json
+from features.files import atomic_dir, link, read_json, remove_dir, write_json
 from features.journey_files import TABLES, part_file
 from features.journeys_rules import DAY_US, SPLITS, Rules
 from features.journeys_shard import SplitCuts, build_shard
+from features.parts import MANIFEST, fingerprint_of, is_built, missing, seal
 from features.reader import Logs
 from features.shards import Columns, Shard, ShardConfig, cut, exchange, first_touches, read_shard, read_whole
 from features.splits import SHARES, shares
@@ -47,7 +46,6 @@ from features.workers import over
 logger = logging.getLogger(__name__)
 
 _CODE = (journeys_axis, journeys_rules, journeys_shard, splits, cutting, sys.modules[__name__])
-_LIBRARIES = (duckdb, np, pa)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +129,7 @@ def build_journeys(
     Raises BadLogsError when not one observation has its whole horizon inside the logs.
     """
     began, out, shards = time.monotonic(), Path(out), shards or ShardConfig()
-    fingerprint = _fingerprint(logs, config)
+    fingerprint = fingerprint_of(logs.fingerprint, asdict(config), code=_CODE, libraries=(duckdb, np, pa))
     if is_built(out, fingerprint):
         logger.info("journeys: %s is up to date", out)
         return
@@ -142,7 +140,7 @@ def build_journeys(
     _build_shards(build, pieces, shards)
     with atomic_dir(out) as folder:
         manifest = _gather_shards(build, pieces, folder) | {"fingerprint": fingerprint}
-        write_json(folder / "manifest.json", manifest)
+        write_json(folder / MANIFEST, manifest)
     remove_dir(parts)
     with suppress(OSError):  # others may keep theirs there
         work.rmdir()
@@ -153,36 +151,17 @@ def build_journeys(
     )
 
 
-def is_built(folder: Path, fingerprint: str) -> bool:
-    """Whether the folder holds, unharmed, what `fingerprint` names."""
-    if not (folder / "manifest.json").is_file():
-        return False
-    manifest = read_json(folder / "manifest.json")
-    return manifest.get("fingerprint") == fingerprint and all(
-        (folder / name).is_file() and sha256_file(folder / name) == digest for name, digest in manifest["files"].items()
-    )
-
-
-def _fingerprint(logs: Logs, config: JourneyConfig) -> str:
-    """SHA-256 over all that decides the journeys and their bytes: logs, configuration, code and libraries."""
-    code = [sha256_file(Path(module.__file__ or "")) for module in _CODE]
-    parts = [logs.fingerprint, asdict(config), code, [library.__version__ for library in _LIBRARIES]]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
 def _build_shards(build: Build, shards: Sequence[Shard], config: ShardConfig) -> None:
     """Have the shards built that are missing."""
-    missing = [shard for shard in shards if not is_built(build.part(shard), str(shard))]
-    if len(missing) < len(shards):
-        logger.info("journeys: %d of %d shards are there already", len(shards) - len(missing), len(shards))
-    if not missing:
+    numbers = missing([(build.part(shard), str(shard)) for shard in shards])
+    if not numbers:
         return
     first = [0]
     if len(shards) > 1:
         if not build.exchanged.exists():
             exchange(build.logs, shards, _columns(build.logs), build.exchanged)
         first = first_touches(build.exchanged)
-    tasks = [(shard, first[shard.number]) for shard in missing]
+    tasks = [(shards[number], first[number]) for number in numbers]
     over(partial(_build_shard, build), tasks, jobs=config.jobs, ray_address=config.ray_address)
 
 
@@ -196,13 +175,12 @@ def _build_shard(build: Build, task: tuple[Shard, int]) -> None:
         else:
             rows = read_whole(build.logs, columns, build.parts)
         counts = build_shard(**rows, rules=rules, cuts=cuts, first_touch=first_touch, folder=folder)
-        files = {file.name: sha256_file(file) for file in sorted(folder.iterdir())}
-        write_json(folder / "manifest.json", {"fingerprint": str(shard), "counts": counts, "files": files})
+        seal(folder, str(shard), counts=counts)
 
 
 def _gather_shards(build: Build, shards: Sequence[Shard], folder: Path) -> dict[str, Any]:
     """The shards' tables side by side. Returns the manifest."""
-    manifests = [read_json(build.part(shard) / "manifest.json") for shard in shards]
+    manifests = [read_json(build.part(shard) / MANIFEST) for shard in shards]
     counts = {name: sum(manifest["counts"][name] for manifest in manifests) for name in manifests[0]["counts"]}
     if not counts["uncensored"]:
         raise BadLogsError(

@@ -21,6 +21,7 @@ import duckdb
 from features.duck import quote, session, used, write_parquet
 from features.files import atomic_file
 from features.journey_files import positioned_touches
+from features.parts import is_built, seal
 from features.reader import Logs
 
 logger = logging.getLogger(__name__)
@@ -101,11 +102,15 @@ ORDER BY author_id, event_timestamp
 """
 
 
-def write_sources(logs: Logs, journeys_dir: Path, folder: Path) -> None:
+def write_sources(logs: Logs, journeys_dir: Path, folder: Path, fingerprint: str) -> None:
     """Write profile (if the logs have users/), activity, item and author .parquet into `folder`, atomically.
 
+    fingerprint: of all they come from; those that are there already are not written again.
     A failure leaves the sources of the run before as they were.
     """
+    if is_built(folder, fingerprint):
+        logger.info("feature sources: %s is up to date", folder)
+        return
     began = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     queries = {"activity": ACTIVITY, "item": ITEM, "author": AUTHOR}
@@ -118,6 +123,7 @@ def write_sources(logs: Logs, journeys_dir: Path, folder: Path) -> None:
         for name, query in queries.items():
             with atomic_file(folder / f"{name}.parquet") as temporary:
                 write_parquet(connection, query, temporary, used(query, {"log_end": logs.latest_ts}))
+    seal(folder, fingerprint)
     logger.info("feature sources: %s, %.1f s", ", ".join(sorted(queries)), time.monotonic() - began)
 
 

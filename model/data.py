@@ -6,6 +6,7 @@ table by position. A batch is a gather, so an epoch copies nothing but what it t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ from torch import Tensor
 from features.encoding import encode_profiles, encoded_width
 from features.errors import TrainingFailed
 from features.files import read_json
+from features.journey_files import TRAINING_TABLE, part_files
 from model.batch import Evidence, JourneyBatch, Treatment
 from model.feed_columns import Arrays, Positions, floats, microseconds, read_columns, stream
 from model.front_door import Sizes
@@ -161,7 +163,7 @@ def load_journeys(
     """
     max_touches = read_json(journeys_dir / "manifest.json")["config"]["max_touches"]
     schema = schema or read_json(data_dir / "schema.json") | {"max_touches": max_touches}
-    journeys = _read_journeys(data_dir / "training_table.parquet", schema)
+    journeys = _read_journeys(part_files(data_dir, TRAINING_TABLE), schema)
     columns = read_columns(journeys_dir, data_dir, schema, cache)
     content_ID, user_id_U = columns["content_ID"], columns.pop("user_id_U")
     start_U = np.append(columns.pop("user_start_U"), len(columns["touch_ts_N"]))
@@ -186,10 +188,14 @@ class _Journeys:
     """By the names of JourneyTable."""
 
 
-def _read_journeys(path: Path, schema: dict[str, Any]) -> _Journeys:
-    rows, profile, controls = pq.read_metadata(path).num_rows, schema["profile"], schema["controls"]
+def _read_journeys(paths: Sequence[Path], schema: dict[str, Any]) -> _Journeys:
+    rows, profile, controls = (
+        sum(pq.read_metadata(path).num_rows for path in paths),
+        schema["profile"],
+        schema["controls"],
+    )
     if not rows:
-        raise TrainingFailed(f"{path} holds no journey: nothing to train on")
+        raise TrainingFailed(f"{paths[0].parent} holds no journey: nothing to train on")
     width = encoded_width(profile) or 1  # without profiles one column of zeros, so that shapes stay the same
     arrays = {name: np.empty(rows, np.int64) for name in ("offset_J", "length_J", "t_obs_J")}
     arrays["label_J"] = np.empty(rows, np.float32)
@@ -198,7 +204,7 @@ def _read_journeys(path: Path, schema: dict[str, Any]) -> _Journeys:
     profiled = [str(spec["column"]) for spec in profile]
     columns = [*KEYS, "offset", "length", *profiled, *controls]
     keys = []
-    for place, batch in stream([path], list(dict.fromkeys(columns))):
+    for place, batch in stream(paths, list(dict.fromkeys(columns))):
         keys.append(batch.select(KEYS).to_pandas())
         for name in ("offset", "length", "label"):
             arrays[f"{name}_J"][place] = batch[name].to_numpy()
@@ -216,7 +222,7 @@ def _load_uploads(data_dir: Path, journeys: int, content_dim: int) -> tuple[NDAr
     nothing_1D = np.full((1, content_dim), np.nan, np.float32)
     if not (data_dir / "uploads.parquet").is_file():
         return np.zeros(journeys, np.int64), nothing_1D
-    upload_id = pq.read_table(data_dir / "training_table.parquet", columns=["upload_id"])["upload_id"]
+    upload_id = pq.read_table(part_files(data_dir, TRAINING_TABLE), columns=["upload_id"])["upload_id"]
     uploads = pq.read_table(data_dir / "uploads.parquet")
     embedding_UD = uploads["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, content_dim)
     row_J = pc.fill_null(pc.index_in(upload_id, value_set=uploads["upload_id"]), len(embedding_UD))

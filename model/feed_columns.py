@@ -19,7 +19,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from features.files import atomic_dir
-from features.journey_files import touch_files
+from features.journey_files import part_files
 
 ROWS = 131_072
 """Rows read at a time."""
@@ -93,7 +93,7 @@ def _in_file(folder: Path, name: str, shape: tuple[int, ...], dtype: Any) -> NDA
 
 def _read(journeys_dir: Path, data_dir: Path, schema: dict[str, Any], allocate: Allocate) -> Arrays:
     items = _read_items(data_dir / "items.parquet", schema, allocate)
-    return items | _read_touches(touch_files(journeys_dir), schema, Positions(items["item_id_I"]), allocate)
+    return items | _read_touches(part_files(journeys_dir, "touches"), schema, Positions(items["item_id_I"]), allocate)
 
 
 def _read_items(path: Path, schema: dict[str, Any], allocate: Allocate) -> Arrays:

@@ -179,7 +179,7 @@ def best_config(text: str, model: ModelConfig, train: TrainConfig) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m model.sweep", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--journeys", type=Path, required=True, help="folder of the touch table")
-    parser.add_argument("--data", type=Path, required=True, help="folder of training_table.parquet and items.parquet")
+    parser.add_argument("--data", type=Path, required=True, help="folder of training_table/ and items.parquet")
     parser.add_argument("--config", type=Path, required=True, help="YAML with sections sweep, model and train")
     parser.add_argument("--out", type=Path, required=True, help="receives trials.json and best.yaml")
     arguments = parser.parse_args()

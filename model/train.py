@@ -28,7 +28,7 @@ from torch import Tensor
 
 from features.errors import AlmMtaError, TrainingFailed
 from features.files import atomic_dir, read_json, sha256_file, write_json
-from features.journey_files import touch_files
+from features.journey_files import TRAINING_TABLE, part_files
 from features.process import end_with_parent
 from features.settings import load_section
 from model.bank import build_bank
@@ -266,8 +266,8 @@ def _fingerprint(journeys_dir: Path, data_dir: Path, model_config: ModelConfig, 
     """Names a checkpoint folder by what it was trained on and how."""
     here = Path(__file__).parent
     parts: dict[str, Any] = {
-        "touches": [sha256_file(part) for part in touch_files(journeys_dir)],
-        "table": sha256_file(data_dir / "training_table.parquet"),
+        "touches": [sha256_file(part) for part in part_files(journeys_dir, "touches")],
+        "table": [sha256_file(part) for part in part_files(data_dir, TRAINING_TABLE)],
         "items": sha256_file(data_dir / "items.parquet"),
         "schema": sha256_file(data_dir / "schema.json"),
         "model": asdict(model_config),
@@ -281,7 +281,7 @@ def _fingerprint(journeys_dir: Path, data_dir: Path, model_config: ModelConfig, 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m model.train", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--journeys", type=Path, required=True, help="folder of the touch table")
-    parser.add_argument("--data", type=Path, required=True, help="folder of training_table.parquet and items.parquet")
+    parser.add_argument("--data", type=Path, required=True, help="folder of training_table/ and items.parquet")
     parser.add_argument("--config", type=Path, required=True, help="YAML with sections model and train")
     parser.add_argument(
         "--checkpoints", type=Path, required=True, help="kept between tries, so that a killed fit resumes"

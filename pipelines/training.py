@@ -58,7 +58,9 @@ def training_pipeline(*, with_sweep: bool = False, on: Platform | None = None) -
         built = place.settle(build_journeys(**inputs, work_dir=kept), "Build journeys", "outside").after(checked_logs)
         journeys = built.outputs["journeys"]
 
-        retrieved = place.settle(retrieve_features(**inputs, journeys=journeys), "Retrieve features", "outside")
+        retrieved = place.settle(
+            retrieve_features(**inputs, work_dir=kept, journeys=journeys), "Retrieve features", "outside"
+        )
         data = retrieved.outputs["data"]
 
         checked_table = place.settle(

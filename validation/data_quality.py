@@ -17,6 +17,7 @@ import duckdb
 
 from features.errors import ConfigError, ValidationFailed
 from features.files import read_json, write_json
+from features.journey_files import TRAINING_TABLE, part_files
 from features.journeys import JourneyConfig
 from features.reader import Logs
 from validation.quality_views import create_log_views, create_training_views
@@ -115,7 +116,7 @@ def validate_training_table(
     limits: QualityLimits | None = None,
     champion: Path | None = None,
 ) -> Report:
-    """Check `data_dir`/training_table.parquet against its invariants, `journeys_dir` and what `champion` was fitted on.
+    """Check `data_dir`/training_table against its invariants, `journeys_dir` and what `champion` was fitted on.
 
     champion: folder of the champion's bundle; without one, drift is left to `falsification.drift`.
     Writes `out`/data_quality.json and `out`/data_docs/index.html, also where it then raises ValidationFailed.
@@ -126,13 +127,12 @@ def validate_training_table(
     from validation.suites import training_suites
 
     manifest = read_json(journeys_dir / "manifest.json")
-    table = data_dir / "training_table.parquet"
-    columns = pq.read_schema(table).names
+    columns = pq.read_schema(part_files(data_dir, TRAINING_TABLE)[0]).names
     fitted = Champion.read(champion) if champion else None
     suites = training_suites(columns, JourneyConfig(**manifest["config"]), limits or QualityLimits(), fitted)
 
     def create_views(connection: duckdb.DuckDBPyConnection) -> None:
-        create_training_views(connection, training_table=table, journeys_dir=journeys_dir)
+        create_training_views(connection, data_dir=data_dir, journeys_dir=journeys_dir)
 
     return _check("training_table", suites, create_views, datetime.fromisoformat(manifest["latest_ts"]), out)
 

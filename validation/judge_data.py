@@ -23,7 +23,7 @@ from features.duck import quote, session
 from features.encoding import encode_profiles
 from features.errors import AlmMtaError, ConfigError
 from features.files import read_json
-from features.journey_files import part_glob, positioned_touches
+from features.journey_files import TRAINING_TABLE, part_glob, positioned_touches
 from features.splits import shares
 from validation.judge_arrays import DECAY_HOURS, SHARDS, JudgeArrays
 from validation.judge_columns import cluster_columns, later_arrays, post_counts, response_numbers, sum_JK
@@ -99,7 +99,7 @@ def load_judge(
         journeys = _journeys(connection, data_dir, max_journeys)
         if journeys.empty:
             raise ConfigError(
-                f"{data_dir / 'training_table.parquet'}: no journey of split 'judge'; the judge needs "
+                f"{data_dir / TRAINING_TABLE}: no journey of split 'judge'; the judge needs "
                 "users whose journeys end 8 days before the logs do"
             )  # fmt: skip
         measured = [*schema["responses"], *(["randomised"] if schema["has_randomised"] else [])]
@@ -164,7 +164,7 @@ def ranking_files(credits_dir: Path) -> dict[str, Path]:
 
 def _journeys(connection: DuckDBPyConnection, data_dir: Path, most: int) -> pd.DataFrame:
     """The judge's journeys, or those of a sample of users that holds `most` of them. Leaves them in table judge."""
-    connection.read_parquet(str(data_dir / "training_table.parquet")).create_view("training_table")
+    connection.read_parquet(str(part_glob(data_dir, TRAINING_TABLE))).create_view("training_table")
     users = connection.execute(
         "SELECT user_id, count(*) AS journeys FROM training_table WHERE split = 'judge' GROUP BY user_id"
     ).df()

@@ -15,7 +15,7 @@ import duckdb
 from features.contract import TABLES
 from features.duck import parquet_view, quote
 from features.duplicates import repeated
-from features.journey_files import part_glob, positioned_touches
+from features.journey_files import TRAINING_TABLE, part_glob, positioned_touches
 from features.reader import Logs
 from features.schema import Present
 
@@ -86,9 +86,9 @@ FROM clusters CROSS JOIN strata LEFT JOIN treated USING (cluster_id, stratum)
 """
 
 
-def create_training_views(connection: duckdb.DuckDBPyConnection, *, training_table: Path, journeys_dir: Path) -> None:
+def create_training_views(connection: duckdb.DuckDBPyConnection, *, data_dir: Path, journeys_dir: Path) -> None:
     """Views training_table, journeys, touches, judge_exposures; tables training_facts and cluster_overlap."""
-    table = connection.read_parquet(str(training_table))
+    table = connection.read_parquet(str(part_glob(data_dir, TRAINING_TABLE)))
     profile = [column for column in table.columns if column.startswith("profile__")]
     missing = " AND ".join(f"{quote(column)} IS NULL" for column in profile) or "FALSE"
     kept = ", ".join(_scalars(table))

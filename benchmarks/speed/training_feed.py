@@ -31,7 +31,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 from features.files import write_json
-from features.journey_files import part_file
+from features.journey_files import TRAINING_TABLE, part_file
 from model.batch import JourneyBatch
 from model.data import HOUR_US, JourneyTable, load_journeys
 from model.feed import JourneyData
@@ -226,7 +226,8 @@ def write_tables(folder: Path, *, journeys: int, touches: int, seed: int) -> Non
     rng = np.random.default_rng(seed)
     for name in ("journeys", "data"):
         (folder / name).mkdir()
-    (folder / "journeys" / part_file("touches", 0)).parent.mkdir()
+    (folder / "journeys" / "touches").mkdir()
+    (folder / "data" / TRAINING_TABLE).mkdir()
     N, user_J = journeys * touches, np.arange(journeys) // JOURNEYS_A_USER
     ts_N = np.arange(N) % (JOURNEYS_A_USER * touches) * HOUR_US
     item_N = rng.integers(0, ITEMS, N)
@@ -252,7 +253,7 @@ def write_tables(folder: Path, *, journeys: int, touches: int, seed: int) -> Non
     }
     drawn |= {name: rng.normal(size=journeys) for name in profile}
     drawn |= {name: rng.poisson(3, journeys) for name in controls}
-    pq.write_table(pa.table(drawn), folder / "data" / "training_table.parquet", row_group_size=122_880)
+    pq.write_table(pa.table(drawn), folder / "data" / part_file(TRAINING_TABLE, 0), row_group_size=122_880)
     item_I, content_ID = np.arange(ITEMS), rng.normal(size=(ITEMS, CONTENT_DIM)).astype(np.float32)
     items = {"item_id": 10 * item_I, "author_id": item_I % 999, "cluster_id": (item_I % CLUSTERS).astype(np.int32)}
     embedding = pa.ListArray.from_arrays(np.arange(0, content_ID.size + 1, CONTENT_DIM), content_ID.ravel())

@@ -43,7 +43,7 @@ def test_logs_become_a_checked_training_table(logs: Path, tmp_path: Path) -> Non
     assert (Path(quality.path) / "data_docs" / "index.html").exists()
 
     data, store = _artifact(dsl.Dataset, tmp_path, "data"), _artifact(dsl.Artifact, tmp_path, "store")
-    retrieve_features.python_func(str(logs), "", "", journeys, data, store)
+    retrieve_features.python_func(str(logs), "", "", str(tmp_path / "work"), journeys, data, store)
     with closing(sqlite3.connect(Path(store.path) / "online.db")) as online:
         assert online.execute("SELECT count(*) FROM alm_mta_profile").fetchone()[0] > 300
     table_quality = _artifact(dsl.Artifact, tmp_path, "table_quality")

@@ -19,16 +19,18 @@ from feast import FeatureStore
 from features.definitions import store_config
 from features.encoding import encode_profiles, encoded_width
 from features.errors import ConfigError
+from features.feature_store import materialise
 from features.files import read_json, sha256_file
+from features.journey_files import TRAINING_TABLE, part_file
 from features.journeys import JourneyConfig, build_journeys
 from features.reader import Logs, open_logs
-from features.retrieval import materialise, retrieve_features, schema_hash
+from features.retrieval import retrieve_features, schema_hash
 from features.sources import write_sources
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 START = datetime(2024, 3, 1, 12)
 DAY = timedelta(days=1)
-FILES = ("training_table.parquet", "items.parquet", "schema.json")
+FILES = (part_file(TRAINING_TABLE, 0), "items.parquet", "schema.json")
 Write = Callable[..., Path]
 
 
@@ -178,10 +180,11 @@ def test_a_second_run_changes_nothing(
     logs = open_logs(write(tables), now=NOW)
     retrieve(logs, tmp_path)
     first = [sha256_file(tmp_path / "data" / name) for name in FILES]
-    with caplog.at_level(logging.INFO, logger="features.retrieval"):
+    with caplog.at_level(logging.INFO, logger="features"):
         retrieve(logs, tmp_path)
     assert first == [sha256_file(tmp_path / "data" / name) for name in FILES]
     assert "feature store: 0 changes applied" in caplog.text
+    assert caplog.text.count("is up to date") == 3, "journeys, sources and the tables"
 
 
 def test_the_registry_follows_the_logs(tables: dict[str, pa.Table], write: Write, tmp_path: Path) -> None:
@@ -218,11 +221,11 @@ def test_journeys_of_other_logs_are_refused(tables: dict[str, pa.Table], write: 
 def test_failed_sources_leave_the_old_ones(tables: dict[str, pa.Table], write: Write, tmp_path: Path) -> None:
     logs = open_logs(write(tables), now=NOW)
     build_journeys(logs, JourneyConfig(), tmp_path / "journeys")
-    write_sources(logs, tmp_path / "journeys", tmp_path / "sources")
+    write_sources(logs, tmp_path / "journeys", tmp_path / "sources", "one")
     before = {file.name: sha256_file(file) for file in (tmp_path / "sources").iterdir()}
     (logs.root / "users" / "part-0.parquet").write_bytes(b"gone")
     with pytest.raises(Exception, match="part-0"):
-        write_sources(logs, tmp_path / "journeys", tmp_path / "sources")
+        write_sources(logs, tmp_path / "journeys", tmp_path / "sources", "another")
     assert {file.name: sha256_file(file) for file in (tmp_path / "sources").iterdir()} == before
 
 

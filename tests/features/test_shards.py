@@ -25,7 +25,7 @@ from features import journeys as journeys_module
 from features import shards as cutting
 from features.errors import ConfigError
 from features.files import read_json
-from features.journey_files import TABLES, part_file, positioned_touches, touch_files
+from features.journey_files import TABLES, part_file, part_files, positioned_touches
 from features.journeys import JourneyConfig, build_journeys
 from features.reader import Logs, open_logs
 from features.shards import ShardConfig, cut
@@ -90,7 +90,7 @@ def test_shards_hold_about_as_many_touches(logs: Logs, tmp_path: Path) -> None:
     """Every user in one shard; at most the wanted touches and one user's more."""
     shards = cut(logs, ShardConfig(touches=300), tmp_path)
     build_journeys(logs, JourneyConfig(), tmp_path / "cut", shards=ShardConfig(touches=300))
-    parts = [pq.read_table(file)["user_id"].to_numpy() for file in touch_files(tmp_path / "cut")]
+    parts = [pq.read_table(file)["user_id"].to_numpy() for file in part_files(tmp_path / "cut", "touches")]
     assert len(parts) == len(shards) > 5
     assert [None, *(part.min() for part in parts[1:])] == [shard.first_user for shard in shards]
     for before, after in itertools.pairwise(parts):
@@ -112,7 +112,7 @@ def test_a_sample_of_users_says_where_large_shards_end(
     assert sampled != exact
     assert sampled == cut(logs, shards, tmp_path)
     build_journeys(logs, JourneyConfig(), tmp_path / "cut", shards=shards)
-    assert len(touch_files(tmp_path / "cut")) == len(sampled)
+    assert len(part_files(tmp_path / "cut", "touches")) == len(sampled)
     assert read(tmp_path / "cut") == whole(logs, tmp_path)
 
 
@@ -149,7 +149,7 @@ def test_ids_that_lie_close_are_stored_as_differences(write: Write, tmp_path: Pa
     uploads = {"user_id": [0], "upload_id": [0], "ts": moments([60 * 24 * 40])}
     logs = open_logs(write({"touchpoints": pa.table(touches), "uploads": pa.table(uploads)}), now=NOW)
     build_journeys(logs, JourneyConfig(), tmp_path / "out")
-    (file,) = touch_files(tmp_path / "out")
+    (file,) = part_files(tmp_path / "out", "touches")
     group = pq.ParquetFile(file).metadata.row_group(0)
     columns = {group.column(place).path_in_schema: group.column(place) for place in range(group.num_columns)}
     for name, expected in (("item_id", ids), ("author_id", ids[::-1])):

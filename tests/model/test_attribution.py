@@ -45,7 +45,7 @@ def read(folder: Path) -> pd.DataFrame:
 
 def test_one_row_a_touch_of_every_journey_in_key_order(prepared: Prepared, credits: Path) -> None:
     rows = read(credits / "attributions")
-    journeys = read(prepared.data / "training_table.parquet")
+    journeys = read(prepared.data / "training_table")
     assert list(rows.columns) == COLUMNS
     assert len(rows) == journeys["length"].sum()
     assert not rows.duplicated(["user_id", "t_obs", "item_id", "ts"]).any()
@@ -59,7 +59,7 @@ def test_interactions_are_of_two_touches_of_one_judged_journey(prepared: Prepare
     """The older first; removing both costs what removing each does, less their interaction."""
     pairs, rows = read(credits / "interactions"), read(credits / "attributions")
     keys = ["user_id", "t_obs"]
-    journeys = read(prepared.data / "training_table.parquet").query("split == 'judge'")
+    journeys = read(prepared.data / "training_table").query("split == 'judge'")
     possible = (journeys["length"] * (journeys["length"] - 1) // 2).clip(upper=3)
     assert len(pairs) == possible.sum()
     assert set(map(tuple, pairs[keys].to_numpy())) <= set(map(tuple, journeys[keys].to_numpy()))

@@ -50,7 +50,7 @@ def test_columns_are_what_pandas_reads(prepared: Prepared, tmp_path: Path, monke
 
     table = load_journeys(tmp_path / "journeys", tmp_path / "data")
 
-    schema, journeys = table.schema, pq.read_table(prepared.data / "training_table.parquet").to_pandas()
+    schema, journeys = table.schema, pq.read_table(prepared.data / "training_table").to_pandas()
     np.testing.assert_array_equal(table.touch_ts_N, touches["ts"].astype("datetime64[us]").astype("int64"))
     places = {item: row for row, item in enumerate(items["item_id"])}
     assert table.touch_item_N.tolist() == [places.get(item, len(items)) for item in touches["item_id"]]

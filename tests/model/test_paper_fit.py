@@ -59,7 +59,7 @@ def test_embedded_uploads_reach_the_batch(prepared: Prepared, table: JourneyTabl
     assert batch.upload_BD is not None
     assert torch.equal(batch.upload_BD.isfinite().all(1), labelled)
     uploads = pq.read_table(prepared.logs / "uploads", columns=["upload_id", "embedding"]).to_pandas()
-    ids = pq.read_table(prepared.data / "training_table.parquet", columns=["upload_id"]).to_pandas()["upload_id"]
+    ids = pq.read_table(prepared.data / "training_table", columns=["upload_id"]).to_pandas()["upload_id"]
     expected = np.stack(uploads.set_index("upload_id").loc[ids.dropna().astype("int64"), "embedding"].to_list())
     np.testing.assert_array_equal(batch.upload_BD[labelled].numpy(), expected)
 

@@ -21,6 +21,7 @@ from tiny_model import TINY_MODEL, TINY_TRAIN, Trained
 
 from features.errors import BundleError, TrainingFailed
 from features.files import read_json
+from features.journey_files import TRAINING_TABLE, part_file
 from features.journeys import JourneyConfig, build_journeys
 from features.reader import open_logs
 from features.retrieval import retrieve_features
@@ -214,11 +215,11 @@ def test_credits_find_the_truth(tmp_path: Path) -> None:
 def test_one_outcome_only_is_refused(prepared: Prepared, tmp_path: Path) -> None:
     import pyarrow as pa
 
-    table = pq.read_table(prepared.data / "training_table.parquet")
+    table = pq.read_table(prepared.data / TRAINING_TABLE)
     position = table.column_names.index("label")
-    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / TRAINING_TABLE).mkdir(parents=True)
     zeros = pa.array(np.zeros(table.num_rows, np.int8))
-    pq.write_table(table.set_column(position, "label", zeros), tmp_path / "data" / "training_table.parquet")
+    pq.write_table(table.set_column(position, "label", zeros), tmp_path / "data" / part_file(TRAINING_TABLE, 0))
     for name in ("items.parquet", "schema.json"):
         (tmp_path / "data" / name).write_bytes((prepared.data / name).read_bytes())
     with pytest.raises(TrainingFailed, match=r"split 'fit' has [\d,]+ journeys, 0 with an upload"):

@@ -58,9 +58,10 @@ def test_plan_users_are_judge_users_with_their_latest_journey(tmp_path: Path) ->
             "profile__x2": [0.0, float("nan"), 0.0],
         }
     )
-    (tmp_path / "touches").mkdir()
+    for name in ("touches", "training_table"):
+        (tmp_path / name).mkdir()
     touches.to_parquet(tmp_path / "touches" / "part-00000.parquet")
-    table.to_parquet(tmp_path / "training_table.parquet")
+    table.to_parquet(tmp_path / "training_table" / "part-00000.parquet")
     pd.DataFrame({"item_id": [10, 20, 30, 40]}).to_parquet(tmp_path / "items.parquet")
     profile = [{"column": column} for column in table if column.startswith("profile__")]
     (tmp_path / "schema.json").write_text(json.dumps({"profile": profile}))

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from features.errors import ConfigError, ValidationFailed
-from features.journey_files import part_file, part_glob
+from features.journey_files import TRAINING_TABLE, part_file, part_glob
 from features.journeys import JourneyConfig, build_journeys
 from features.reader import open_logs
 from validation.data_docs import offline_page
@@ -73,21 +73,21 @@ def logs_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def stages(logs_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """journeys/ as the pipeline writes them, and data/training_table.parquet with one profile column."""
+    """journeys/ as the pipeline writes them, and data/training_table/ with one profile column."""
     root = tmp_path_factory.mktemp("stages")
     build_journeys(open_logs(logs_root), JourneyConfig(), root / "journeys")
-    (root / "data").mkdir()
+    (root / "data" / TRAINING_TABLE).mkdir(parents=True)
     rewrite_training_table(root, root, "*, CASE WHEN user_id < 50 THEN user_id % 7 END AS profile__age")
     return root
 
 
 def rewrite_training_table(source: Path, target: Path, select: str, where: str = "TRUE") -> None:
-    table = source / "data" / "training_table.parquet"
+    table = source / "data" / part_file(TRAINING_TABLE, 0)
     origin = table if table.is_file() else part_glob(source / "journeys", "journeys")
     query = f"SELECT {select} FROM read_parquet('{origin}') WHERE {where} ORDER BY journey_id"
     with duckdb.connect() as connection:
         connection.sql(query).write_parquet(str(target / "data" / "new.parquet"))
-    (target / "data" / "new.parquet").replace(target / "data" / "training_table.parquet")
+    (target / "data" / "new.parquet").replace(target / "data" / part_file(TRAINING_TABLE, 0))
 
 
 def altered(stages: Path, folder: Path, select: str, where: str = "TRUE") -> Path:

@@ -80,9 +80,10 @@ def test_coverage_counts_uploads_of_the_judge_only(tmp_path: Path) -> None:
         }
     )
     journeys = credits[["user_id", "t_obs"]].drop_duplicates().assign(split=["judge", "judge", "judge", "fit", "judge"])
-    (tmp_path / "attributions").mkdir()
+    for name in ("attributions", "training_table"):
+        (tmp_path / name).mkdir()
     credits.to_parquet(tmp_path / "attributions" / "part-0.parquet")
-    journeys.to_parquet(tmp_path / "training_table.parquet")
+    journeys.to_parquet(tmp_path / "training_table" / "part-00000.parquet")
     coverage, clusters, creators = credit_tables(tmp_path, tmp_path)
     assert coverage.coverage == pytest.approx(2 / 3)
     assert coverage.touches_per_covered_upload == pytest.approx(3 / 2)
