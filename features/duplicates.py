@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from features.duck import fetch_one, quote
 
-HASHES = 1_048_576
-"""About as many are sorted at once, in the caches; those of larger tables are cut into such parts first, on disk."""
+HASHES = 2**24
+"""About as many are sorted at once, in 128 MiB; those of larger tables are cut into such parts first, on disk."""
 
 Hashes = NDArray[np.uint64]
 
@@ -36,6 +36,14 @@ def _repeats(hash_N: Hashes) -> bool:
     return bool((hash_N[1:] == hash_N[:-1]).any())
 
 
+def _in_one(batches: Iterator[Hashes], rows: int) -> Hashes:
+    hash_N, start = np.empty(rows, np.uint64), 0
+    for hash_B in batches:
+        hash_N[start : start + len(hash_B)] = hash_B
+        start += len(hash_B)
+    return hash_N
+
+
 def _hashes(connection: duckdb.DuckDBPyConnection, query: str, rows: int) -> Iterator[Hashes]:
     """The column h of the query in parts, equal ones in the same."""
     parts = -(-rows // HASHES)
@@ -43,7 +51,7 @@ def _hashes(connection: duckdb.DuckDBPyConnection, query: str, rows: int) -> Ite
     reader = connection.sql(query).to_arrow_reader(max(131_072, 256 * parts))
     batches = (np.from_dlpack(batch["h"]) for batch in reader)
     if parts <= 1:
-        yield np.concatenate([np.zeros(0, np.uint64), *batches])
+        yield _in_one(batches, rows)
         return
     Path(spill).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="hashes-", dir=spill) as folder:
