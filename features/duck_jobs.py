@@ -7,11 +7,12 @@ are then computed CHUNK_ROWS at a time by Feast's own code, so they must be func
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pandas as pd
@@ -155,8 +156,9 @@ class AsofRetrievalJob(DuckDBJob):
     def _prepared(self) -> Iterator[duckdb.DuckDBPyRelation]:
         with self._entity_connection() as connection:
             query = asof_query(self._views, connection.table("entity").columns)
+            ranges = _key_ranges(connection, self._views)
             for i, view in enumerate(self._views):
-                _near_entities(connection, view).create_view(f"view_{i}")
+                _near_entities(connection, view, ranges).create_view(f"view_{i}")
             yield connection.sql(query)
 
     @property
@@ -195,15 +197,27 @@ class RangeJob(DuckDBJob):
         return None
 
 
-def _near_entities(connection: duckdb.DuckDBPyConnection, view: ViewJoin) -> duckdb.DuckDBPyRelation:
-    """The view's rows whose integer keys lie between the table `entity`'s least and greatest.
+def _key_ranges(connection: duckdb.DuckDBPyConnection, views: Sequence[ViewJoin]) -> dict[str, tuple[Any, Any]]:
+    """The views' integer keys -> the least and the greatest in the table `entity`, which may be dear to read: once."""
+    entity = connection.table("entity")
+    keys = sorted({key for view in views for key in view.keys if _type_of(entity, key) in _INTEGERS})
+    if not keys:
+        return {}
+    ends = fetch_one(connection, f"SELECT {', '.join(f'min({k}), max({k})' for k in map(quote, keys))} FROM entity")
+    return dict(zip(keys, zip(ends[::2], ends[1::2], strict=True), strict=True))
+
+
+def _near_entities(
+    connection: duckdb.DuckDBPyConnection, view: ViewJoin, ranges: Mapping[str, tuple[Any, Any]]
+) -> duckdb.DuckDBPyRelation:
+    """The view's rows whose integer keys lie in the entities' ranges.
 
     Others match nothing, and of a source that is sorted by key they are not even read.
     """
-    rows, entity = connection.read_parquet(view.files), connection.table("entity")
+    rows = connection.read_parquet(view.files)
     for key, stored in view.keys.items():
-        if _type_of(entity, key) in _INTEGERS and _type_of(rows, stored) in _INTEGERS:
-            least, greatest = fetch_one(connection, f"SELECT min({quote(key)}), max({quote(key)}) FROM entity")
+        if key in ranges and _type_of(rows, stored) in _INTEGERS:
+            least, greatest = ranges[key]
             bounds = f"{quote(stored)} BETWEEN {least:d} AND {greatest:d}" if least is not None else "false"
             rows = rows.filter(bounds)
     return rows

@@ -49,7 +49,7 @@ def _hashes(connection: duckdb.DuckDBPyConnection, query: str, rows: int) -> Ite
     parts = -(-rows // HASHES)
     (spill,) = fetch_one(connection, "SELECT current_setting('temp_directory')")
     reader = connection.sql(query).to_arrow_reader(max(131_072, 256 * parts))
-    batches = (np.from_dlpack(batch["h"]) for batch in reader)
+    batches = (np.asarray(np.from_dlpack(batch["h"]), np.uint64) for batch in reader)
     if parts <= 1:
         yield _in_one(batches, rows)
         return

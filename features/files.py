@@ -92,6 +92,11 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
+def sha256_json(value: Any) -> str:
+    """Hex SHA-256 of `value` as JSON with sorted keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def sha256_file(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     with path.open("rb") as stream:

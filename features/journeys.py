@@ -18,7 +18,6 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -33,11 +32,11 @@ from features import journeys_axis, journeys_rules, journeys_shard, splits
 from features import shards as cutting
 from features.contract import TOUCHPOINTS
 from features.errors import BadLogsError, ConfigError
-from features.files import atomic_dir, link, read_json, remove_dir, write_json
+from features.files import atomic_dir, link, read_json, write_json
 from features.journey_files import TABLES, part_file
 from features.journeys_rules import DAY_US, SPLITS, Rules
 from features.journeys_shard import SplitCuts, build_shard
-from features.parts import MANIFEST, fingerprint_of, is_built, missing, seal
+from features.parts import MANIFEST, fingerprint_of, is_built, kept_parts, missing, seal
 from features.reader import Logs
 from features.shards import Columns, Shard, ShardConfig, cut, exchange, first_touches, read_shard, read_whole
 from features.splits import SHARES, shares
@@ -133,17 +132,12 @@ def build_journeys(
     if is_built(out, fingerprint):
         logger.info("journeys: %s is up to date", out)
         return
-    work = Path(work) if work is not None else out.with_name(f".{out.name}.parts")
-    parts = work / f"{fingerprint[:16]}-{shards.touches}"
-    parts.mkdir(parents=True, exist_ok=True)
-    build, pieces = Build(logs=logs, config=config, parts=parts), cut(logs, shards, parts)
-    _build_shards(build, pieces, shards)
-    with atomic_dir(out) as folder:
-        manifest = _gather_shards(build, pieces, folder) | {"fingerprint": fingerprint}
-        write_json(folder / MANIFEST, manifest)
-    remove_dir(parts)
-    with suppress(OSError):  # others may keep theirs there
-        work.rmdir()
+    with kept_parts(out, work, f"{fingerprint[:16]}-{shards.touches}") as parts:
+        build, pieces = Build(logs=logs, config=config, parts=parts), cut(logs, shards, parts)
+        _build_shards(build, pieces, shards)
+        with atomic_dir(out) as folder:
+            manifest = _gather_shards(build, pieces, folder) | {"fingerprint": fingerprint}
+            write_json(folder / MANIFEST, manifest)
     logger.info(
         "journeys: %s journeys with %s labels of %s users, %.1f s",
         *(f"{manifest[name]:,}" for name in ("journeys", "labels", "users")),

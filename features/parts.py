@@ -5,15 +5,14 @@ A build in parts writes each into such a folder of its own; the whole is put tog
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from features.files import read_json, sha256_file, write_json
+from features.files import read_json, remove_dir, sha256_file, sha256_json, write_json
 
 MANIFEST = "manifest.json"
 
@@ -40,6 +39,21 @@ def is_built(folder: Path, fingerprint: str) -> bool:
     )
 
 
+@contextmanager
+def kept_parts(out: Path, work: Path | None, name: str) -> Iterator[Path]:
+    """Yield the folder `work`/`name` of the finished parts of `out`, work being beside `out` unless given.
+
+    It stays where a build ends early, for the next one to go on with, and goes when the whole is there.
+    """
+    work = Path(work) if work is not None else out.with_name(f".{out.name}.parts")
+    parts = work / name
+    parts.mkdir(parents=True, exist_ok=True)
+    yield parts
+    remove_dir(parts)
+    with suppress(OSError):  # others may keep theirs there
+        work.rmdir()
+
+
 def missing(parts: Sequence[tuple[Path, str]]) -> list[int]:
     """Which parts' folders do not hold what their fingerprints name. parts: folder and fingerprint of each."""
     found = [number for number, part in enumerate(parts) if not is_built(*part)]
@@ -51,5 +65,4 @@ def missing(parts: Sequence[tuple[Path, str]]) -> list[int]:
 def fingerprint_of(*inputs: Any, code: Sequence[ModuleType] = (), libraries: Sequence[ModuleType] = ()) -> str:
     """SHA-256 over all that decides what is built and its bytes: inputs, as JSON, the modules' files, the versions."""
     files = [sha256_file(Path(module.__file__ or "")) for module in code]
-    said = json.dumps([*inputs, files, [library.__version__ for library in libraries]], sort_keys=True)
-    return hashlib.sha256(said.encode()).hexdigest()
+    return sha256_json([*inputs, files, [library.__version__ for library in libraries]])

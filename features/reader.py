@@ -8,8 +8,6 @@ with session() as connection:
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import time
 from collections.abc import Iterator, Mapping
@@ -24,6 +22,7 @@ from features import checks
 from features.contract import RESPONSES, TABLES, Table
 from features.duck import fetch_one, quote, session
 from features.errors import BadLogsError, ConfigError
+from features.files import sha256_json
 from features.schema import Present, agree, unreadable
 from features.storage import attach, digest, location, reach
 
@@ -241,4 +240,4 @@ def _fingerprint(root: Path, files: Mapping[str, tuple[Path, ...]], mapping: Map
         for table, found in files.items()
     }
     content = {"files": hashes, "mapping": {table: dict(names) for table, names in mapping.items()}}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return sha256_json(content)

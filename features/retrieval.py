@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +29,9 @@ from features.duck import parquet_sql, parquet_view, session, write_parquet
 from features.encoding import fit_column
 from features.errors import ConfigError
 from features.feature_store import SOURCES, apply_definitions, join_features
-from features.files import atomic_dir, read_json, remove_dir, write_json
+from features.files import atomic_dir, read_json, write_json
 from features.journey_files import TRAINING_TABLE, part_files, part_glob, positioned_touches
-from features.parts import MANIFEST, fingerprint_of, is_built, seal
+from features.parts import MANIFEST, fingerprint_of, is_built, kept_parts, seal
 from features.reader import Logs
 from features.shards import ShardConfig
 from features.sources import make_catalogue, write_sources
@@ -75,12 +74,13 @@ def retrieve_features(
     if is_built(out, fingerprint):
         logger.info("features: %s is up to date", out)
         return
-    work = Path(work) if work is not None else out.with_name(f".{out.name}.parts")
-    parts = work / fingerprint[:16]
-    parts.mkdir(parents=True, exist_ok=True)
     journeys = part_files(journeys_dir, "journeys")
-    retrieval = Retrieval(journeys=journeys, store_dir=store_dir, fingerprint=fingerprint, parts=parts)
-    with atomic_dir(out) as folder, tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+    with (
+        kept_parts(out, work, fingerprint[:16]) as parts,
+        atomic_dir(out) as folder,
+        tempfile.TemporaryDirectory(dir=folder.parent) as scratch,
+    ):
+        retrieval = Retrieval(journeys=journeys, store_dir=store_dir, fingerprint=fingerprint, parts=parts)
         build_training_table(retrieval, shards or ShardConfig(), folder)
         logger.info("features: training table retrieved, %.1f s", time.monotonic() - began)
         clusters = _write_items(store_dir, logs, journeys_dir, Path(scratch), folder)
@@ -88,9 +88,6 @@ def retrieve_features(
             _write_uploads(logs, part_glob(journeys_dir, "journeys"), Path(scratch), folder)
         write_json(folder / "schema.json", _schema(logs, part_files(folder, TRAINING_TABLE), clusters))
         seal(folder, fingerprint)
-    remove_dir(parts)
-    with suppress(OSError):  # others may keep theirs there
-        work.rmdir()
 
 
 def _write_items(store_dir: Path, logs: Logs, journeys_dir: Path, scratch: Path, folder: Path) -> list[int]:

@@ -7,9 +7,7 @@ address.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-import json
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -17,7 +15,7 @@ from urllib.parse import urlsplit
 import duckdb
 
 from features.errors import ConfigError
-from features.files import sha256_file
+from features.files import sha256_file, sha256_json
 
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs"}
 """Kind of address -> the package that reads it."""
@@ -82,4 +80,4 @@ def digest(file: Path) -> str:
     remote = cast(Any, file)
     known = remote.fs.info(remote.path)
     stamps = {name: str(known[name]) for name in STAMPS if known.get(name)}
-    return hashlib.sha256(json.dumps(stamps, sort_keys=True).encode()).hexdigest()
+    return sha256_json(stamps)

@@ -8,8 +8,6 @@ next step, to the same weights.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import logging
 import os
 import sys
@@ -27,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from features.errors import AlmMtaError, TrainingFailed
-from features.files import atomic_dir, read_json, sha256_file, write_json
+from features.files import atomic_dir, read_json, sha256_file, sha256_json, write_json
 from features.journey_files import TRAINING_TABLE, part_files
 from features.process import end_with_parent
 from features.settings import load_section
@@ -275,7 +273,7 @@ def _fingerprint(journeys_dir: Path, data_dir: Path, model_config: ModelConfig, 
         "torch": torch.__version__,
         "code": [sha256_file(path) for pattern in ("*.py", "baselines/*.py") for path in sorted(here.glob(pattern))],
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    return sha256_json(parts)[:16]
 
 
 def main() -> int:

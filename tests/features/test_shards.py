@@ -5,9 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from killing import contents, kill_ten_times
 
 from features import journeys as journeys_module
 from features import shards as cutting
@@ -247,27 +245,12 @@ build_journeys(logs, JourneyConfig(), Path(sys.argv[2]), shards=ShardConfig(touc
 
 @pytest.mark.slow
 def test_builds_killed_at_random_moments_end_with_the_same_bytes(logs: Logs, tmp_path: Path) -> None:
-    rng, shards = np.random.default_rng(3), ShardConfig(touches=100)
+    shards = ShardConfig(touches=100)
     build_journeys(logs, JourneyConfig(), tmp_path / "whole", shards=shards)
     expected = contents(tmp_path / "whole")
-    kills = 0
-    while kills < 10:
-        command = [sys.executable, "-c", KILLED, str(logs.root), str(tmp_path / "out")]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path.cwd()) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "begins\n"
-            time.sleep(rng.uniform(0, 0.5))
-            process.send_signal(signal.SIGKILL)
-        kills += process.returncode == -signal.SIGKILL
-        if (tmp_path / "out").exists():
-            assert contents(tmp_path / "out") == expected
-            shutil.rmtree(tmp_path / "out")
+    kill_ten_times(KILLED, [logs.root, tmp_path / "out"], tmp_path / "out", expected, within_s=0.5)
     build_journeys(logs, JourneyConfig(), tmp_path / "out", shards=shards)
     assert contents(tmp_path / "out") == expected
-
-
-def contents(folder: Path) -> dict[Path, bytes]:
-    return {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 def end_this_process(task: int) -> None:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from killing import contents, kill_ten_times
 
 from features import training_table as table_module
 from features.asof_join import ViewJoin
-from features.duck_jobs import _near_entities
+from features.duck_jobs import _key_ranges, _near_entities
 from features.journey_files import TRAINING_TABLE, part_files
 from features.journeys import JourneyConfig, build_journeys
 from features.reader import Logs, open_logs
@@ -53,10 +48,6 @@ def expected(logs: Logs, journeys: Path, tmp_path_factory: pytest.TempPathFactor
     retrieve_features(logs, journeys, folder / "store", folder / "data")
     assert not list(folder.glob(".*")), "what was kept for a kill is gone"
     return contents(folder / "data")
-
-
-def contents(folder: Path) -> dict[Path, bytes]:
-    return {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 def test_parts_are_the_whole_table(logs: Logs, journeys: Path, expected: dict[Path, bytes], tmp_path: Path) -> None:
@@ -111,8 +102,8 @@ def test_a_retrieval_that_failed_goes_on_with_the_missing_parts(
     assert made == [0, 1, 2, 3, 1, *range(3, len(part_files(journeys, "journeys")))]
     assert contents(tmp_path / "data") == expected
     retrieve()
-    part_files(tmp_path / "data", TRAINING_TABLE)[0].unlink()
     assert len(made) == len(part_files(journeys, "journeys")) + 2, "a finished one is not retrieved again"
+    part_files(tmp_path / "data", TRAINING_TABLE)[0].unlink()
     retrieve()
     assert contents(tmp_path / "data") == expected, "one that lacks a part is"
 
@@ -132,20 +123,8 @@ retrieve_features(logs, journeys, folder / "store", folder / "data")
 def test_retrievals_killed_at_random_moments_end_with_the_same_bytes(
     logs: Logs, journeys: Path, expected: dict[Path, bytes], tmp_path: Path
 ) -> None:
-    rng = np.random.default_rng(3)
-    kills = 0
-    while kills < 10:
-        command = [sys.executable, "-c", KILLED, str(logs.root), str(journeys), str(tmp_path)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path.cwd()) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "begins\n"
-            time.sleep(rng.uniform(0, 1.5))
-            process.send_signal(signal.SIGKILL)
-        kills += process.returncode == -signal.SIGKILL
-        if (tmp_path / "data").exists():
-            assert contents(tmp_path / "data") == expected
-            shutil.rmtree(tmp_path / "data")
-            shutil.rmtree(tmp_path / "store")
+    store, out = tmp_path / "store", tmp_path / "data"
+    kill_ten_times(KILLED, [logs.root, journeys, tmp_path], out, expected, within_s=1.5, beside=[store])
     retrieve_features(logs, journeys, tmp_path / "store", tmp_path / "data")
     assert contents(tmp_path / "data") == expected
 
@@ -161,5 +140,5 @@ def test_only_keys_near_the_entities_are_read(keys: str, sources: list[int | Non
     with duckdb.connect() as connection:
         connection.execute(f"COPY (SELECT unnest([0, 1, 2, 3, 4, NULL]) AS k) TO '{file}'")
         connection.execute(f"CREATE VIEW entity AS SELECT unnest({keys}) AS key")
-        found = [key for (key,) in _near_entities(connection, view).fetchall()]
+        found = [key for (key,) in _near_entities(connection, view, _key_ranges(connection, [view])).fetchall()]
     assert found == sources
