@@ -21,7 +21,7 @@ from features.encoding import encode_profiles, encoded_width
 from features.errors import ConfigError
 from features.feature_store import materialise
 from features.files import read_json, sha256_file
-from features.journey_files import TRAINING_TABLE, part_file
+from features.journey_files import TRAINING_TABLE, part_file, part_files
 from features.journeys import JourneyConfig, build_journeys
 from features.reader import Logs, open_logs
 from features.retrieval import retrieve_features, schema_hash
@@ -37,8 +37,9 @@ Write = Callable[..., Path]
 def retrieve(logs: Logs, workdir: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     build_journeys(logs, JourneyConfig(), workdir / "journeys")
     retrieve_features(logs, workdir / "journeys", workdir / "store", workdir / "data")
-    read = [pq.read_table(workdir / "data" / name).to_pandas() for name in FILES[:2]]
-    return read[0], read[1], read_json(workdir / "data" / "schema.json")
+    training = pd.concat([pq.read_table(part).to_pandas() for part in part_files(workdir / "data", TRAINING_TABLE)])
+    items = pq.read_table(workdir / "data" / "items.parquet").to_pandas()
+    return training, items, read_json(workdir / "data" / "schema.json")
 
 
 def test_training_table_by_hand(tables: dict[str, pa.Table], write: Write, tmp_path: Path) -> None:
@@ -258,8 +259,9 @@ def test_schema_hash_covers_what_makes_models_comparable(change: dict[str, Any],
 @pytest.mark.slow
 @pytest.mark.skipif("ALM_MTA_CRITEO_LOGS" not in os.environ, reason="needs the Criteo logs (ALM_MTA_CRITEO_LOGS)")
 def test_real_journeys_without_optional_parts(tmp_path: Path) -> None:
-    """644k real touches."""
+    """644k real touches: more than one shard of the default size."""
     training, items, schema = retrieve(open_logs(os.environ["ALM_MTA_CRITEO_LOGS"]), tmp_path)
+    assert len(part_files(tmp_path / "data", TRAINING_TABLE)) == 2
     assert len(training) == 468_905
     assert len(items) == 10
     assert schema["embedding_dim"] == 0
