@@ -29,7 +29,7 @@ DESCRIPTION = (
 )
 LIMITS = {
     "rows": (1_000, 10**9), "entities": (100, 10**9), "journeys": (100, 10**8), "repetitions": (1, 100),
-    "samples": (1, 10**12),
+    "turns": (1, 100), "samples": (1, 10**12),
 }  # fmt: skip
 
 
@@ -65,6 +65,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--repetitions", type=int, default=3, help="of every contest")
     parser.add_argument("--stages", type=str, default="", help=f"stages to measure at every size: {shown}")
     parser.add_argument("--sizes", type=str, default="100000,1000000,10000000", help="touchpoints, comma-separated")
+    parser.add_argument("--turns", type=int, default=5, help="of every stage at every size; the cheapest counts")
     parser.add_argument("--samples", type=int, default=30_000_000_000, help="journeys to extrapolate to")
     parser.add_argument("--price", type=float, default=0.05, help="of a core-hour, in any currency")
     parser.add_argument("--name", type=str, default="", help="of the result; speed, or speed-part, unless given")
@@ -106,7 +107,7 @@ def _stages(options: Namespace, work: Path, tell: Callable[[str], None]) -> list
     from benchmarks.speed import stages
 
     names = list(chosen("--stages", options.stages, dict.fromkeys(stages.STAGES)))
-    return stages.run(work, _sizes(options.sizes, stages.FLOOR), names, tell)
+    return stages.run(work, _sizes(options.sizes, stages.FLOOR), names, options.turns, tell)
 
 
 def _sizes(text: str, floor: int) -> list[int]:
@@ -133,7 +134,7 @@ def _write(
     result: dict[str, Any] = {
         **provenance("benchmarks.speed", [], PACKAGES),
         "command": _command(options),
-        "settings": {"repetitions": options.repetitions},
+        "settings": {"repetitions": options.repetitions, "turns": options.turns},
         "contests": {name: contest.as_dict() for name, contest in contests.items()},
         "stages": stages.as_dict(taken) if taken else {},
         "extrapolation": asdict(extrapolate(taken, options.samples, options.price)) if taken else {},
@@ -152,7 +153,8 @@ def _command(options: Namespace) -> str:
     """The command that repeats the result, wherever it is kept."""
     words = ["alm-mta", "benchmark", "speed"]
     for name in (
-        "contests", "rows", "entities", "journeys", "repetitions", "stages", "sizes", "samples", "price", "name",
+        "contests", "rows", "entities", "journeys", "repetitions", "stages", "sizes", "turns", "samples", "price",
+        "name",
     ):  # fmt: skip
         if options[name] != "":
             words += [f"--{name}", str(options[name])]

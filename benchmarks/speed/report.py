@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.accuracy.figures import STYLE
 from benchmarks.provenance import headline
-from benchmarks.speed.stages import LONG_S, LONG_TURNS, TURNS
+from benchmarks.speed.stages import LONG_S, LONG_TURNS
 
 MOST_EXPONENT = 1.05
 
@@ -23,7 +23,7 @@ def to_markdown(result: Mapping[str, Any]) -> str:
     if result["contests"]:
         parts += _contests(result["contests"], result["settings"]["repetitions"])
     if result["stages"]:
-        parts += _stages(result["stages"]) + _extrapolation(result["extrapolation"])
+        parts += _stages(result["stages"], result["settings"]["turns"]) + _extrapolation(result["extrapolation"])
     return "\n".join([*parts, ""])
 
 
@@ -51,13 +51,13 @@ def _contests(contests: Mapping[str, Any], repetitions: int) -> list[str]:
     return [*lines, ""]
 
 
-def _stages(stages: Mapping[str, Any]) -> list[str]:
+def _stages(stages: Mapping[str, Any], turns: int) -> list[str]:
     lines = [
         "## Stages", "",
-        f"The cheapest of {TURNS} turns ({LONG_TURNS} of stages over {LONG_S:g} CPU s), each a process of its own; the "
-        "sizes take turns, after the first of them (not in long stages) each following one that does not count. The "
-        "exponent k of cpu(n) = s + c nᵏ is that of the two largest sizes, s being "
-        f"the least cost at {stages['floor']:,} touchpoints or more; at most {MOST_EXPONENT} is asked for.", "",
+        f"The cheapest of {turns} turns (at most {LONG_TURNS} of stages over {LONG_S:g} CPU s), each a process of its "
+        "own; the sizes take turns, after the first of them (not in long stages) each following one that does not "
+        f"count. The exponent k of cpu(n) = s + c nᵏ is that of the two largest sizes, s being the least cost at "
+        f"{stages['floor']:,} touchpoints or more; at most {MOST_EXPONENT} is asked for.", "",
         "| stage | touchpoints | rows | CPU s | wall s | peak MiB | read MB | written MB | start-up CPU s | k |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]  # fmt: skip

@@ -27,8 +27,8 @@ STAGES = (
 )  # fmt: skip
 FLOOR = 2_000
 """Touchpoints of the smallest logs, whose cost is hardly more than s: fewer give no journeys to train on."""
-TURNS, LONG_TURNS, LONG_S = 5, 2, 60.0
-"""Turns of a stage, all but the first of them warm, and cold ones of a stage of more CPU-seconds at some size."""
+LONG_TURNS, LONG_S = 2, 60.0
+"""Most turns of a stage of more CPU-seconds at some size, all of them cold; of others all but the first are warm."""
 _OUTPUTS = {
     "open_logs": "logs", "build_journeys": "journeys", "retrieve_features": "data", "train": "model",
     "attribute": "credits",
@@ -45,14 +45,16 @@ class StageCost:
     stored_bytes: int
 
 
-def run(folder: Path, sizes: Sequence[int], names: Sequence[str], tell: Callable[[str], None]) -> list[StageCost]:
+def run(
+    folder: Path, sizes: Sequence[int], names: Sequence[str], turns: int, tell: Callable[[str], None]
+) -> list[StageCost]:
     """The stages `names`, in order, on logs of FLOOR and of every size; what they need runs too."""
     places = {touches: folder / str(touches) for touches in (FLOOR, *sizes)}
     for touches, place in places.items():
         write_logs(place / "logs", touches)
     taken = []
     for name in STAGES[: max(map(STAGES.index, names)) + 1]:
-        costs = _turns(name, places, tell)
+        costs = _turns(name, places, turns, tell)
         if name in names:
             taken += [
                 StageCost(stage=name, touches=touches, cost=costs[touches], stored_bytes=_stored(place, name))
@@ -61,13 +63,13 @@ def run(folder: Path, sizes: Sequence[int], names: Sequence[str], tell: Callable
     return taken
 
 
-def _turns(name: str, places: Mapping[int, Path], tell: Callable[[str], None]) -> dict[int, Cost]:
+def _turns(name: str, places: Mapping[int, Path], turns: int, tell: Callable[[str], None]) -> dict[int, Cost]:
     """The stage's cheapest turn at every size."""
     task = f"benchmarks.speed.stages:{name}"
     tasks = {f"{name}, {touches:,} touchpoints": (task, {"folder": place}) for touches, place in places.items()}
     first = take_turns(tasks, 1, tell, warm=False)
     is_long = max(cost.cpu_s for taken in first.values() for cost in taken) > LONG_S
-    more = take_turns(tasks, (LONG_TURNS if is_long else TURNS) - 1, tell, warm=not is_long)
+    more = take_turns(tasks, (min(turns, LONG_TURNS) if is_long else turns) - 1, tell, warm=not is_long)
     cheapest = (min(first[task] + more[task], key=lambda cost: cost.cpu_s) for task in tasks)
     return dict(zip(places, cheapest, strict=True))
 

@@ -108,7 +108,7 @@ def test_extrapolation_by_hand() -> None:
 @pytest.mark.slow
 def test_a_tiny_run_writes_what_repeats_it(tmp_path: Path) -> None:
     """Limits of such a run mean nothing, so its exit code is not looked at."""
-    sizes = ["--rows", "5000", "--entities", "500", "--journeys", "1000", "--repetitions", "1"]
+    sizes = ["--rows", "5000", "--entities", "500", "--journeys", "1000", "--repetitions", "1", "--turns", "1"]
     cli.main([*sizes, "--sizes", "4000", "--name", "tiny", "--out", str(tmp_path)])
     result = json.loads((tmp_path / "tiny.json").read_text())
     assert set(result["contests"]) == set(cli.CONTESTS)
