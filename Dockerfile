@@ -34,7 +34,7 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=cache,target=/v
     ${PYTHON} -m venv /opt/venv \
  && if [ -n "${TORCH}" ]; then sed -i "s/^torch==.*/${TORCH}/" constraints.txt; fi \
  && python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
-print(*p["dependencies"], *p["optional-dependencies"]["ray"], *p["optional-dependencies"]["s3"], "ray[default]", sep="\n")' > /tmp/requirements.txt \
+print(*p["dependencies"], *(d for e in ("ray", "s3", "gs") for d in p["optional-dependencies"][e]), "ray[default]", sep="\n")' > /tmp/requirements.txt \
  && pip install --cache-dir /var/cache/pip -c constraints.txt -r /tmp/requirements.txt \
  && rm /tmp/requirements.txt
 

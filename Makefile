@@ -59,11 +59,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@"$(PYTHON)" -c '$(SUPPORTED)' || { echo "error: PYTHON=$(PYTHON) is not Python 3.11 or 3.12" >&2; exit 1; }
 	@"$(PYTHON)" -m venv --clear .venv
 	@echo "installing into .venv (a few minutes the first time)"
-	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt torch -e '.[ray,k8s,s3,dev]'
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt torch -e '.[ray,k8s,s3,gs,dev]'
 	@touch $@
 
 # The benchmark's peers bring 0.8 GB that a run does not need.
 $(BENCHED): $(INSTALLED)
 	@echo "installing the benchmark's peers into .venv"
-	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[ray,k8s,s3,bench,dev]'
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[ray,k8s,s3,gs,bench,dev]'
 	@touch $@

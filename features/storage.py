@@ -8,6 +8,7 @@ address.
 from __future__ import annotations
 
 import importlib.util
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -19,8 +20,9 @@ from features.files import sha256_file, sha256_json
 
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs"}
 """Kind of address -> the package that reads it."""
-STAMPS = ("ETag", "etag", "md5Hash", "generation", "size")
-"""What stores call the version of a file's bytes."""
+STAMPS = ("ETag", "md5Hash", "generation")
+"""What stores call the version of a file's bytes, the first of them that there is: generations tell equal copies apart,
+and what Google calls etag does too."""
 
 
 def location(where: Path | str) -> Path:
@@ -44,8 +46,7 @@ def location(where: Path | str) -> Path:
         raise ConfigError(f"logs at {address}: install {package}, the package that reads {parts.scheme}://")
     from upath import UPath
 
-    # Parquet is read by ranges: a cache that reads ahead would fetch the columns that are left out.
-    return cast(Path, UPath(address.rstrip("/"), use_listings_cache=False, default_cache_type="none"))
+    return cast(Path, UPath(address.rstrip("/"), use_listings_cache=False))
 
 
 def is_remote(where: Any) -> bool:
@@ -68,9 +69,12 @@ def reach(where: Path) -> None:
 
 
 def attach(connection: duckdb.DuckDBPyConnection, where: Path) -> None:
-    """Let the connection, and others of its database, read files at `where`."""
+    """Let the connection, and others of its database, read files at `where`, by the ranges that it asks for."""
     if is_remote(where):
-        connection.register_filesystem(cast(Any, where).fs)
+        store = cast(Any, where).fs
+        # A cache that reads ahead would fetch the columns that are left out; stores have no common option for it.
+        store.open = partial(type(store).open, store, cache_type="none")
+        connection.register_filesystem(store)
 
 
 def digest(file: Path) -> str:
@@ -79,5 +83,5 @@ def digest(file: Path) -> str:
         return sha256_file(file)
     remote = cast(Any, file)
     known = remote.fs.info(remote.path)
-    stamps = {name: str(known[name]) for name in STAMPS if known.get(name)}
-    return sha256_json(stamps)
+    stamp = next(({name: str(known[name])} for name in STAMPS if known.get(name)), {})
+    return sha256_json({**stamp, "size": known["size"]})

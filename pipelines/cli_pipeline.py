@@ -21,7 +21,7 @@ def run(arguments: list[str]) -> int:
     from pipelines.config import PipelineConfig
 
     parser = parser_for("run", "Run the whole pipeline on this machine: logs in, credits, champion and plan out.")
-    parser.add_argument("--logs", type=str, required=True, help="folder of the logs, or s3://bucket/folder")
+    parser.add_argument("--logs", type=str, required=True, help="folder of the logs, or its address: s3://, gs://")
     parser.add_argument("--workdir", type=Path, required=True, help="folder of runs, registry, allocator, result.json")
     add_sections(parser, PipelineConfig)
     options = parser.parse_args(arguments)
@@ -72,7 +72,7 @@ def _send(parser: ArgumentParser, arguments: list[str], *, scheduled: bool) -> i
     from pipelines.submit import Submission, send
 
     parser.add_argument(
-        "--logs", type=str, required=True, help="folder of the logs as the pods see it, or s3://bucket/folder"
+        "--logs", type=str, required=True, help="folder of the logs as the pods see it, or its address: s3://, gs://"
     )
     parser.add_argument("--model_store", type=str, default="/data/models", help="folder that the allocator reads")
     parser.add_argument("--checkpoint_root", type=str, default="/data/checkpoints", help="kept between attempts")

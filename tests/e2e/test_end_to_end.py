@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from corruptions import KINDS
-from s3_server import SECRET, s3_server
+from object_stores import SECRET, s3_server
 from s3fs import S3FileSystem
 
 from allocator import client

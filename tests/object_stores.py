@@ -1,4 +1,4 @@
-"""A real S3-compatible server on loopback, for tests."""
+"""Real servers of the object stores on loopback, for tests."""
 
 from __future__ import annotations
 
@@ -24,6 +24,24 @@ def s3_server() -> Iterator[dict[str, str]]:
             "AWS_ACCESS_KEY_ID": "key",
             "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_DEFAULT_REGION": "us-east-1",
+        }
+    finally:
+        server.stop()
+
+
+@contextmanager
+def gs_server() -> Iterator[dict[str, str]]:
+    """The environment that leads to an empty store."""
+    from gcp_storage_emulator.server import create_server
+
+    server = create_server("127.0.0.1", 0, in_memory=True)
+    server.start()
+    try:
+        host, port = server._api._httpd.server_address
+        yield {
+            "STORAGE_EMULATOR_HOST": f"http://{host}:{port}",
+            "NO_GCE_CHECK": "true",
+            "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",  # the emulator has no hierarchical buckets
         }
     finally:
         server.stop()
