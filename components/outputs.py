@@ -33,7 +33,9 @@ def log_roc(artifact: Any, journeys: Path, credits: Path) -> None:
     import numpy as np
     import pyarrow.parquet as pq
 
-    label = pq.read_table(journeys / "journeys", columns=["journey_id", "label"]).to_pandas()
+    from features.journey_files import read_parts
+
+    label = read_parts(journeys, "journeys", ["journey_id", "label"]).to_pandas()
     scored = pq.read_table(credits / "diagnostics" / "journeys.parquet", columns=["journey_id", "split", "p_obs"])
     judged = scored.to_pandas().query("split == 'judge'").merge(label, on="journey_id")
     positive, score = judged["label"].to_numpy() == 1, judged["p_obs"].to_numpy(dtype=float)

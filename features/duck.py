@@ -25,7 +25,7 @@ def session(
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Yield an in-memory connection that keeps to `memory_limit` and spills to a folder under `scratch`."""
     with (
-        tempfile.TemporaryDirectory(prefix="alm-mta-spill-", dir=scratch) as spill,
+        tempfile.TemporaryDirectory(prefix=".alm-mta-spill-", dir=scratch) as spill,
         duckdb.connect() as connection,
     ):
         settings: dict[str, str | int] = {
@@ -68,9 +68,17 @@ def write_parquet(
     )
 
 
-def parquet_view(connection: duckdb.DuckDBPyConnection, name: str, path: Path) -> None:
-    """Make `name` a view of the Parquet file `path`, or of all that it matches."""
-    connection.read_parquet(str(path)).create_view(name, replace=True)
+def read_parquet(
+    connection: duckdb.DuckDBPyConnection, files: Path | Sequence[Path], **options: Any
+) -> duckdb.DuckDBPyRelation:
+    """The rows of Parquet files with the columns that they hold: a folder named key=value above them adds none."""
+    paths = [str(file) for file in (files if isinstance(files, Sequence) else [files])]
+    return connection.read_parquet(paths, hive_partitioning=False, **options)
+
+
+def parquet_view(connection: duckdb.DuckDBPyConnection, name: str, files: Path | Sequence[Path]) -> None:
+    """Make `name` a view of Parquet files."""
+    read_parquet(connection, files).create_view(name, replace=True)
 
 
 def by_file(values: Sequence[int]) -> str:
@@ -79,6 +87,6 @@ def by_file(values: Sequence[int]) -> str:
 
 
 def parquet_sql(path: Path) -> str:
-    """A FROM item for the Parquet file `path`, or all that it matches, for interfaces that take SQL text only."""
+    """A FROM item for the Parquet file `path`, for interfaces that take SQL text only."""
     escaped = str(path).replace("'", "''")
-    return f"read_parquet('{escaped}')"
+    return f"read_parquet('{escaped}', hive_partitioning = false)"

@@ -25,7 +25,7 @@ from feast.saved_dataset import SavedDatasetStorage
 from feast.types import from_feast_to_pyarrow_type
 
 from features.asof_join import EVENT_TIMESTAMP, RangeScan, ViewJoin, asof_query, epoch_us, range_query
-from features.duck import fetch_one, quote
+from features.duck import fetch_one, quote, read_parquet
 from features.errors import ConfigError
 from features.files import atomic_file
 
@@ -189,12 +189,17 @@ class RangeJob(DuckDBJob):
     @contextmanager
     def _prepared(self) -> Iterator[duckdb.DuckDBPyRelation]:
         with self._connect() as connection:
-            connection.read_parquet(self._scan.files).create_view("source")
+            _source(connection, self._scan.files).create_view("source")
             yield connection.sql(range_query(self._scan), params=self._bounds)
 
     @property
     def metadata(self) -> RetrievalMetadata | None:
         return None
+
+
+def _source(connection: duckdb.DuckDBPyConnection, files: str) -> duckdb.DuckDBPyRelation:
+    """The rows of a Parquet file with the columns that it holds; of a pattern with those of folders key=value, too."""
+    return connection.read_parquet(files) if "*" in files else read_parquet(connection, Path(files))
 
 
 def _key_ranges(connection: duckdb.DuckDBPyConnection, views: Sequence[ViewJoin]) -> dict[str, tuple[Any, Any]]:
@@ -214,7 +219,7 @@ def _near_entities(
 
     Others match nothing, and of a source that is sorted by key they are not even read.
     """
-    rows = connection.read_parquet(view.files)
+    rows = _source(connection, view.files)
     for key, stored in view.keys.items():
         if key in ranges and _type_of(rows, stored) in _INTEGERS:
             least, greatest = ranges[key]

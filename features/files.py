@@ -1,4 +1,8 @@
-"""Files that are either whole or absent: write to a temporary name, fsync, rename."""
+"""Files that are either whole or absent: write to a temporary name, fsync, rename.
+
+Temporary names begin with a dot and are nobody else's, whatever machine writes there too. A process that is killed
+leaves its own behind; whoever knows that nobody writes there now may remove them.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,36 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from features.errors import ConfigError
+
+
+def _temporary(path: Path, kind: str) -> Path:
+    return path.with_name(f".{path.name}.{uuid4().hex[:12]}.{kind}")
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed processes that wrote or removed `path` left beside it. Nobody may be writing it now."""
+    for kind in ("tmp", "old"):
+        for left in path.parent.glob(f".{escape(path.name)}.*.{kind}"):
+            _remove(left)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes left in a folder, which is all that has a dot before its name."""
+    for left in folder.glob(".*"):
+        _remove(left)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _fsync(path: Path) -> None:
@@ -26,7 +56,7 @@ def _fsync(path: Path) -> None:
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it becomes `path`, on failure it is gone."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path, "tmp")
     try:
         yield temporary
         _fsync(temporary)
@@ -40,9 +70,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_dir(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on success it replaces `path`, on failure it is gone."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, replaced = (path.with_name(f".{path.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
-    for folder in (temporary, replaced):
-        shutil.rmtree(folder, ignore_errors=True)
+    temporary, replaced = _temporary(path, "tmp"), _temporary(path, "old")
     temporary.mkdir()
     try:
         yield temporary
@@ -60,10 +88,9 @@ def atomic_dir(path: Path) -> Iterator[Path]:
 
 def remove_dir(path: Path) -> None:
     """Remove a folder whose files a later run may go on with: gone from its name at once, so never found half there."""
-    removed = path.with_name(f".{path.name}.{os.getpid()}.old")
-    shutil.rmtree(removed, ignore_errors=True)  # a process of the same number may have been killed here
+    removed = _temporary(path, "old")
     path.replace(removed)
-    shutil.rmtree(removed)
+    shutil.rmtree(removed, ignore_errors=True)
 
 
 def refuse_foreign(out: Path, marker: str) -> None:

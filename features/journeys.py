@@ -15,7 +15,6 @@ Splits follow the user: fit, selection, judge by a salted MD5 of user_id, the sa
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -28,23 +27,19 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from features import journeys_axis, journeys_rules, journeys_shard, splits
-from features import shards as cutting
 from features.contract import TOUCHPOINTS
 from features.errors import BadLogsError, ConfigError
 from features.files import atomic_dir, link, read_json, write_json
 from features.journey_files import TABLES, part_file
 from features.journeys_rules import DAY_US, SPLITS, Rules
 from features.journeys_shard import SplitCuts, build_shard
-from features.parts import MANIFEST, fingerprint_of, is_built, kept_parts, missing, seal
+from features.parts import MANIFEST, fingerprint_of, is_built, kept, missing, place_of_parts, seal
 from features.reader import Logs
 from features.shards import Columns, Shard, ShardConfig, cut, exchange, first_touches, read_shard, read_whole
 from features.splits import SHARES, shares
 from features.workers import over
 
 logger = logging.getLogger(__name__)
-
-_CODE = (journeys_axis, journeys_rules, journeys_shard, splits, cutting, sys.modules[__name__])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,11 +123,12 @@ def build_journeys(
     Raises BadLogsError when not one observation has its whole horizon inside the logs.
     """
     began, out, shards = time.monotonic(), Path(out), shards or ShardConfig()
-    fingerprint = fingerprint_of(logs.fingerprint, asdict(config), code=_CODE, libraries=(duckdb, np, pa))
+    fingerprint = fingerprint_of(logs.fingerprint, asdict(config), libraries=(duckdb, np, pa))
+    parts = place_of_parts(out, work, f"{fingerprint[:16]}-{shards.touches}")
     if is_built(out, fingerprint):
         logger.info("journeys: %s is up to date", out)
         return
-    with kept_parts(out, work, f"{fingerprint[:16]}-{shards.touches}") as parts:
+    with kept(parts):
         build, pieces = Build(logs=logs, config=config, parts=parts), cut(logs, shards, parts)
         _build_shards(build, pieces, shards)
         with atomic_dir(out) as folder:

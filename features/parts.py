@@ -12,7 +12,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from features.files import read_json, remove_dir, sha256_file, sha256_json, write_json
+from features.files import (
+    read_json,
+    remove_dir,
+    remove_leftovers,
+    remove_unfinished,
+    sha256_file,
+    sha256_json,
+    write_json,
+)  # fmt: skip
 
 MANIFEST = "manifest.json"
 
@@ -39,17 +47,29 @@ def is_built(folder: Path, fingerprint: str) -> bool:
     )
 
 
-@contextmanager
-def kept_parts(out: Path, work: Path | None, name: str) -> Iterator[Path]:
-    """Yield the folder `work`/`name` of the finished parts of `out`, work being beside `out` unless given.
+def place_of_parts(out: Path, work: Path | None, name: str) -> Path:
+    """The folder `work`/`name` for the finished parts of `out`, work being beside `out` unless given.
 
-    It stays where a build ends early, for the next one to go on with, and goes when the whole is there.
+    What killed builds left half there, beside it and beside `out` is gone: one build of `out` at a time.
     """
-    work = Path(work) if work is not None else out.with_name(f".{out.name}.parts")
-    parts = work / name
+    parts = (Path(work) if work is not None else out.with_name(f".{out.name}.parts")) / name
+    for written in (out, parts):
+        remove_leftovers(written)
+    remove_unfinished(parts)
+    _remove_empty(parts.parent)
+    return parts
+
+
+@contextmanager
+def kept(parts: Path) -> Iterator[None]:
+    """The folder stays where a build ends early, for the next one to go on with, and goes when the whole is there."""
     parts.mkdir(parents=True, exist_ok=True)
-    yield parts
+    yield
     remove_dir(parts)
+    _remove_empty(parts.parent)
+
+
+def _remove_empty(work: Path) -> None:
     with suppress(OSError):  # others may keep theirs there
         work.rmdir()
 
@@ -62,7 +82,7 @@ def missing(parts: Sequence[tuple[Path, str]]) -> list[int]:
     return found
 
 
-def fingerprint_of(*inputs: Any, code: Sequence[ModuleType] = (), libraries: Sequence[ModuleType] = ()) -> str:
-    """SHA-256 over all that decides what is built and its bytes: inputs, as JSON, the modules' files, the versions."""
-    files = [sha256_file(Path(module.__file__ or "")) for module in code]
-    return sha256_json([*inputs, files, [library.__version__ for library in libraries]])
+def fingerprint_of(*inputs: Any, libraries: Sequence[ModuleType]) -> str:
+    """SHA-256 over all that decides what is built and its bytes: inputs, as JSON, this package's code, the versions."""
+    code = [sha256_file(module) for module in sorted(Path(__file__).parent.glob("*.py"))]
+    return sha256_json([*inputs, code, [library.__version__ for library in libraries]])

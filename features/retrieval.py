@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -21,17 +20,15 @@ from typing import Any
 import duckdb
 import feast
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from features import asof_join, asof_store, definitions, duck_jobs, encoding, feature_store, sources, training_table
 from features.definitions import ACTIVITY_FEATURES, ITEM_SERVICE
 from features.duck import parquet_sql, parquet_view, session, write_parquet
 from features.encoding import fit_column
 from features.errors import ConfigError
 from features.feature_store import SOURCES, apply_definitions, join_features
 from features.files import atomic_dir, read_json, write_json
-from features.journey_files import TRAINING_TABLE, part_files, part_glob, positioned_touches
-from features.parts import MANIFEST, fingerprint_of, is_built, kept_parts, seal
+from features.journey_files import TRAINING_TABLE, part_files, positioned_touches, read_parts
+from features.parts import MANIFEST, fingerprint_of, is_built, kept, place_of_parts, seal
 from features.reader import Logs
 from features.shards import ShardConfig
 from features.sources import make_catalogue, write_sources
@@ -39,7 +36,6 @@ from features.training_table import Retrieval, build_training_table
 
 logger = logging.getLogger(__name__)
 
-_CODE = (asof_join, asof_store, definitions, duck_jobs, encoding, feature_store, sources, training_table)
 _COMPARED = ("responses", "controls", "embedding_dim")
 
 
@@ -68,25 +64,22 @@ def retrieve_features(
             f"journeys in {journeys_dir} were built from logs {built['logs_fingerprint'][:12]}, these are "
             f"{logs.fingerprint[:12]} ({logs.root}): build the journeys again"
         )
-    fingerprint = fingerprint_of(built, code=(*_CODE, sys.modules[__name__]), libraries=(duckdb, feast))
+    fingerprint = fingerprint_of(built, libraries=(duckdb, feast))
+    parts = place_of_parts(out, work, fingerprint[:16])
     write_sources(logs, journeys_dir, store_dir / SOURCES, fingerprint)
     apply_definitions(logs, store_dir)
     if is_built(out, fingerprint):
         logger.info("features: %s is up to date", out)
         return
     journeys = part_files(journeys_dir, "journeys")
-    with (
-        kept_parts(out, work, fingerprint[:16]) as parts,
-        atomic_dir(out) as folder,
-        tempfile.TemporaryDirectory(dir=folder.parent) as scratch,
-    ):
+    with kept(parts), atomic_dir(out) as folder, tempfile.TemporaryDirectory(prefix=".", dir=parts) as scratch:
         retrieval = Retrieval(journeys=journeys, store_dir=store_dir, fingerprint=fingerprint, parts=parts)
         build_training_table(retrieval, shards or ShardConfig(), folder)
         logger.info("features: training table retrieved, %.1f s", time.monotonic() - began)
         clusters = _write_items(store_dir, logs, journeys_dir, Path(scratch), folder)
         if logs.has_upload_embeddings:
-            _write_uploads(logs, part_glob(journeys_dir, "journeys"), Path(scratch), folder)
-        write_json(folder / "schema.json", _schema(logs, part_files(folder, TRAINING_TABLE), clusters))
+            _write_uploads(logs, journeys, Path(scratch), folder)
+        write_json(folder / "schema.json", _schema(logs, folder, clusters))
         seal(folder, fingerprint)
 
 
@@ -108,7 +101,7 @@ def _write_items(store_dir: Path, logs: Logs, journeys_dir: Path, scratch: Path,
     return clusters
 
 
-def _write_uploads(logs: Logs, journeys: Path, scratch: Path, folder: Path) -> None:
+def _write_uploads(logs: Logs, journeys: Sequence[Path], scratch: Path, folder: Path) -> None:
     """The embedding of every upload that labels a journey, where it has one."""
     with session(scratch=scratch) as connection:
         logs.register(connection)
@@ -135,13 +128,13 @@ def _clusters(connection: duckdb.DuckDBPyConnection) -> list[int]:
     return [row[0] for row in connection.execute(query).fetchall()]
 
 
-def _schema(logs: Logs, training_table: Sequence[Path], clusters: list[int]) -> dict[str, Any]:
-    """The content of schema.json."""
+def _schema(logs: Logs, folder: Path, clusters: list[int]) -> dict[str, Any]:
+    """The content of schema.json. folder: where training_table/ lies."""
     kinds = {p.name: "categorical" if p.dtype == "VARCHAR" else "numeric" for p in logs.profile}
     profile = []
     for name, kind in kinds.items():
         column = f"profile__{name}"
-        table = pq.read_table(training_table, columns=["split", column], read_dictionary=[column])
+        table = read_parts(folder, TRAINING_TABLE, ["split", column], read_dictionary=[column])
         fitted = table.filter(pc.equal(table["split"], "fit"))[column].to_pandas()
         profile.append(fit_column(column, fitted, kind))
     schema: dict[str, Any] = {

@@ -68,15 +68,16 @@ class Shard:
     first_user: int | None = None
 
 
-SAMPLED = 31_250
-"""Touches a shard whose users say where to cut: counting those of all users takes twice as long."""
+SAMPLED, SAMPLED_USERS = 31_250, 200
+"""Touches a shard whose users say where to cut: counting those of all users takes twice as long. With fewer users a
+shard than so many all count: shards would come out too large, and few users are soon counted."""
 CUTS = """
 WITH users AS (
     SELECT user_id, count(*) * $one_in AS touches FROM touchpoints
     WHERE hash(user_id) & CAST($one_in - 1 AS UBIGINT) = 0 GROUP BY user_id
 ),
 placed AS (SELECT user_id, sum(touches) OVER (ORDER BY user_id) - touches AS before FROM users)
-SELECT min(user_id) FROM placed GROUP BY before // $touches ORDER BY 1
+SELECT min(user_id), count(*) FROM placed GROUP BY before // $touches ORDER BY 1
 """
 
 
@@ -87,10 +88,16 @@ def cut(logs: Logs, config: ShardConfig, scratch: Path) -> tuple[Shard, ...]:
     with session(scratch=scratch) as connection:
         logs.register(connection)
         one_in = 1 << max(config.touches // SAMPLED, 1).bit_length() - 1  # a power of two: its multiples are a mask
-        values = {"touches": config.touches, "one_in": one_in}
-        cuts = connection.execute(CUTS, values).fetchall()
-    firsts = [None, *(user for (user,) in cuts[1:])]
+        cuts = _cuts(connection, config.touches, one_in)
+        if one_in > 1 and sum(users for _, users in cuts) <= SAMPLED_USERS * len(cuts):
+            cuts = _cuts(connection, config.touches, 1)
+    firsts = [None, *(user for user, _ in cuts[1:])]
     return tuple(Shard(number=number, first_user=first) for number, first in enumerate(firsts))
+
+
+def _cuts(connection: duckdb.DuckDBPyConnection, touches: int, one_in: int) -> list[tuple[int, int]]:
+    """The first user of every shard, and how many of its users were counted."""
+    return connection.execute(CUTS, {"touches": touches, "one_in": one_in}).fetchall()
 
 
 def exchange(logs: Logs, shards: Sequence[Shard], columns: Columns, out: Path) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 import duckdb
 
 from features.duck import quote, session, used, write_parquet
-from features.files import atomic_file
+from features.files import atomic_file, remove_unfinished
 from features.journey_files import positioned_touches
 from features.parts import is_built, seal
 from features.reader import Logs
@@ -103,16 +103,17 @@ ORDER BY author_id, event_timestamp
 
 
 def write_sources(logs: Logs, journeys_dir: Path, folder: Path, fingerprint: str) -> None:
-    """Write profile (if the logs have users/), activity, item and author .parquet into `folder`, atomically.
+    """Write profile (if the logs have users/), activity, item and author .parquet into `folder`, each atomically.
 
-    fingerprint: of all they come from; those that are there already are not written again.
-    A failure leaves the sources of the run before as they were.
+    fingerprint: of all they come from; those that are there already are not written again. After a failure, or a kill,
+    some are of the run before and manifest.json names others, so that the next run writes them all.
     """
     if is_built(folder, fingerprint):
         logger.info("feature sources: %s is up to date", folder)
         return
     began = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(folder)
     queries = {"activity": ACTIVITY, "item": ITEM, "author": AUTHOR}
     if logs.has_users:
         queries["profile"] = _profile_query(logs)

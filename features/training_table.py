@@ -55,7 +55,7 @@ def _build_part(retrieval: Retrieval, number: int) -> None:
     entities = f"SELECT *, t_obs AS event_timestamp FROM {parquet_sql(retrieval.journeys[number])}"
     with (
         atomic_dir(retrieval.part(number)) as folder,
-        tempfile.TemporaryDirectory(dir=retrieval.parts) as scratch,
+        tempfile.TemporaryDirectory(prefix=".", dir=retrieval.parts) as scratch,
         session(scratch=Path(scratch)) as connection,
     ):
         joined = Path(scratch) / _MADE

@@ -47,8 +47,8 @@ def _over_processes(function: Callable[[Task], None], tasks: Sequence[Task], job
                 yield future.result()
         except BrokenProcessPool as error:
             raise AlmMtaError(
-                f"one of {jobs} worker processes died, of memory perhaps; what is done is kept: "
-                "run again with fewer shards.jobs, or smaller shards.touches"
+                f"one of {jobs} worker processes died, of memory perhaps: run again with fewer shards.jobs, which goes "
+                "on with what is done, or with smaller shards.touches, which begins anew"
             ) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from features.errors import BundleError
 from features.files import atomic_dir, write_json
+from features.journey_files import read_parts
 from model.baselines.last_touch import last_touch
 from model.baselines.naive import NaiveModel, leave_one_out
 from model.batch import JourneyBatch
@@ -72,7 +73,7 @@ def attribute(
     """
     bundle = load_bundle(model_dir)
     table = load_journeys(journeys_dir, data_dir, bundle.schema)
-    touches = pq.read_table(journeys_dir / "touches", columns=["item_id", "author_id", "cluster_id", "ts"])
+    touches = read_parts(journeys_dir, "touches", ["item_id", "author_id", "cluster_id", "ts"])
     touches = touches.combine_chunks()  # taking rows of many chunks costs in all of them, every time
     naive = _load_naive(baselines_dir, bundle, table)
     identified = bool(bundle.schema["responses"])

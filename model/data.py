@@ -23,7 +23,7 @@ from torch import Tensor
 from features.encoding import encode_profiles, encoded_width
 from features.errors import TrainingFailed
 from features.files import read_json
-from features.journey_files import TRAINING_TABLE, part_files
+from features.journey_files import TRAINING_TABLE, part_files, read_parts
 from model.batch import Evidence, JourneyBatch, Treatment
 from model.feed_columns import Arrays, Positions, floats, microseconds, read_columns, stream
 from model.front_door import Sizes
@@ -222,7 +222,7 @@ def _load_uploads(data_dir: Path, journeys: int, content_dim: int) -> tuple[NDAr
     nothing_1D = np.full((1, content_dim), np.nan, np.float32)
     if not (data_dir / "uploads.parquet").is_file():
         return np.zeros(journeys, np.int64), nothing_1D
-    upload_id = pq.read_table(part_files(data_dir, TRAINING_TABLE), columns=["upload_id"])["upload_id"]
+    upload_id = read_parts(data_dir, TRAINING_TABLE, ["upload_id"])["upload_id"]
     uploads = pq.read_table(data_dir / "uploads.parquet")
     embedding_UD = uploads["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, content_dim)
     row_J = pc.fill_null(pc.index_in(upload_id, value_set=uploads["upload_id"]), len(embedding_UD))

@@ -25,8 +25,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from features.errors import AlmMtaError, TrainingFailed
-from features.files import atomic_dir, read_json, sha256_file, sha256_json, write_json
+from features.files import atomic_dir, read_json, sha256_file, write_json
 from features.journey_files import TRAINING_TABLE, part_files
+from features.parts import fingerprint_of
 from features.process import end_with_parent
 from features.settings import load_section
 from model.bank import build_bank
@@ -270,10 +271,9 @@ def _fingerprint(journeys_dir: Path, data_dir: Path, model_config: ModelConfig, 
         "schema": sha256_file(data_dir / "schema.json"),
         "model": asdict(model_config),
         "train": {name: value for name, value in asdict(config).items() if name not in KEEPING},
-        "torch": torch.__version__,
         "code": [sha256_file(path) for pattern in ("*.py", "baselines/*.py") for path in sorted(here.glob(pattern))],
     }
-    return sha256_json(parts)[:16]
+    return fingerprint_of(parts, libraries=(torch,))[:16]
 
 
 def main() -> int:

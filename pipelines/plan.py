@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from allocator import client
 from allocator.client import AllocatorConfig
 from allocator.settings import token_from_environment
-from features.journey_files import TRAINING_TABLE, part_files
+from features.journey_files import TRAINING_TABLE, read_parts
 from pipelines.config import PlanConfig
 
 
@@ -47,9 +47,9 @@ def plan_users(journeys: Path, data: Path, config: PlanConfig) -> list[dict[str,
     """Judge users with their latest journey, as the allocator's API wants them, each with options of the catalogue."""
     profile = [spec["column"] for spec in json.loads((data / "schema.json").read_text())["profile"]]
     columns = ["user_id", "t_obs", "offset", "length", "split", *profile]
-    table = pq.read_table(part_files(data, TRAINING_TABLE), columns=columns).to_pandas()
+    table = read_parts(data, TRAINING_TABLE, columns).to_pandas()
     latest = table[table["split"] == "judge"].sort_values(["user_id", "t_obs"]).groupby("user_id").tail(1)
-    touches = pq.read_table(journeys / "touches", columns=["item_id", "ts"])
+    touches = read_parts(journeys, "touches", ["item_id", "ts"])
     items = np.unique(pq.read_table(data / "items.parquet", columns=["item_id"])["item_id"].to_numpy())
     return [
         {

@@ -22,6 +22,7 @@ from features.errors import AllocatorError, AlmMtaError, ConfigError
 from features.files import link, read_json
 from features.reader import open_logs
 from features.settings import one_line, to_yaml
+from features.shards import ShardConfig
 from features.storage import location
 from pipelines.config import PipelineConfig
 from pipelines.local import Outcome, run_local
@@ -60,7 +61,7 @@ class _Attempt:
         step, result = "read-logs", RunResult(verdict="refused", reasons=())
         try:
             fingerprint = self._look_at(logs, config)
-            self._run = open_run(self._workdir, identity_of(to_yaml(config), fingerprint))
+            self._run = open_run(self._workdir, identity_of(to_yaml(_as_it_counts(config)), fingerprint))
             self._say_where()
             step = "allocator"
             with _allocator(config, self._workdir) as url:
@@ -280,6 +281,11 @@ def _with_local_registry(config: PipelineConfig, workdir: Path) -> PipelineConfi
         artifact_root=config.registry.artifact_root or (workdir / "mlartifacts").as_uri(),
     )
     return dataclasses.replace(config, registry=local)
+
+
+def _as_it_counts(config: PipelineConfig) -> PipelineConfig:
+    """The config without what no result depends on, so that a run goes on with other workers than it began with."""
+    return dataclasses.replace(config, shards=ShardConfig())
 
 
 def _model_store(workdir: Path) -> Path:

@@ -18,6 +18,11 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
+def unfinished(folder: Path) -> list[Path]:
+    """What killed processes left half-written anywhere in `folder`, by its temporary names."""
+    return [path for path in folder.rglob("*") if path.name.startswith(".")]
+
+
 def kill_ten_times(
     code: str,
     arguments: Sequence[Path],

@@ -41,7 +41,6 @@ def gs_server() -> Iterator[dict[str, str]]:
         yield {
             "STORAGE_EMULATOR_HOST": f"http://{host}:{port}",
             "NO_GCE_CHECK": "true",
-            "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",  # the emulator has no hierarchical buckets
         }
     finally:
         server.stop()

@@ -19,11 +19,11 @@ import pandas as pd
 from duckdb import DuckDBPyConnection
 from numpy.typing import NDArray
 
-from features.duck import quote, session
+from features.duck import parquet_view, quote, session
 from features.encoding import encode_profiles
 from features.errors import AlmMtaError, ConfigError
 from features.files import read_json
-from features.journey_files import TRAINING_TABLE, part_glob, positioned_touches
+from features.journey_files import TRAINING_TABLE, part_files, positioned_touches
 from features.splits import shares
 from validation.judge_arrays import DECAY_HOURS, SHARDS, JudgeArrays
 from validation.judge_columns import cluster_columns, later_arrays, post_counts, response_numbers, sum_JK
@@ -113,10 +113,8 @@ def load_judge(
             if credits_dir is None
             else _diagnostics(connection, credits_dir / "diagnostics", journeys, journey_T, credit_T["candidate"])
         )
-        post = connection.execute(
-            "SELECT * FROM read_parquet($path) SEMI JOIN judge USING (journey_id)",
-            {"path": str(part_glob(journeys_dir, "judge"))},
-        ).df()
+        parquet_view(connection, "post", part_files(journeys_dir, "judge"))
+        post = connection.execute("FROM post SEMI JOIN judge USING (journey_id)").df()
         later = _later_touches(connection, journeys_dir, schema["responses"])
     logger.info("judge split: %d journeys, %d touches", len(journeys), len(journey_T))
     cluster_K, column_T = cluster_columns(touches["cluster_id"], journey_T, min_treated, max_clusters)
@@ -164,7 +162,7 @@ def ranking_files(credits_dir: Path) -> dict[str, Path]:
 
 def _journeys(connection: DuckDBPyConnection, data_dir: Path, most: int) -> pd.DataFrame:
     """The judge's journeys, or those of a sample of users that holds `most` of them. Leaves them in table judge."""
-    connection.read_parquet(str(part_glob(data_dir, TRAINING_TABLE))).create_view("training_table")
+    parquet_view(connection, "training_table", part_files(data_dir, TRAINING_TABLE))
     users = connection.execute(
         "SELECT user_id, count(*) AS journeys FROM training_table WHERE split = 'judge' GROUP BY user_id"
     ).df()
@@ -247,12 +245,12 @@ def _aligned(connection: DuckDBPyConnection, path: Path, keys: TouchKeys, rankin
     if not path.exists():
         raise AlmMtaError(f"credits of ranking '{ranking}' are missing at {path}; run attribution again")
     columns = ["delta", *(OWN_COLUMNS if ranking == "candidate" else ())]
+    parquet_view(connection, "credits", path)
     rows = connection.execute(
         f"SELECT c.user_id, epoch_us(c.t_obs::TIMESTAMP) AS t_obs, epoch_us(c.ts::TIMESTAMP) AS ts, c.item_id"
-        f"{_numbers(columns)} FROM read_parquet($path) c "
+        f"{_numbers(columns)} FROM credits c "
         "SEMI JOIN judge ON c.user_id = judge.user_id AND epoch_us(c.t_obs::TIMESTAMP) = judge.t_obs_us "
-        "ORDER BY c.user_id, c.t_obs, c.ts, c.item_id",
-        {"path": str(path)},
+        "ORDER BY c.user_id, c.t_obs, c.ts, c.item_id"
     ).fetchnumpy()
     expected = {"user_id": keys.user_T, "t_obs": keys.t_obs_T, "ts": keys.ts_T, "item_id": keys.item_T}
     found = {name: _plain(rows[name]) for name in expected}
@@ -293,10 +291,8 @@ def _diagnostics(
 def _diagnostic_rows(connection: DuckDBPyConnection, path: Path, order: str) -> pd.DataFrame | None:
     if not path.exists():
         return None
-    return connection.execute(
-        f"SELECT * FROM read_parquet($path) SEMI JOIN judge USING (journey_id) ORDER BY {order}",
-        {"path": str(path)},
-    ).df()
+    parquet_view(connection, "diagnostics", path)
+    return connection.execute(f"FROM diagnostics SEMI JOIN judge USING (journey_id) ORDER BY {order}").df()
 
 
 def _finite(table: pd.DataFrame | None, column: str) -> Floats | None:

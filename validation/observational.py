@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from features.duck import session
-from features.journey_files import TRAINING_TABLE, part_glob
+from features.duck import parquet_view, session
+from features.journey_files import TRAINING_TABLE, part_files
 from validation.shards import Floats
 
 ATTRIBUTED_SHARE = 0.1
@@ -50,8 +50,8 @@ def credit_tables(credits_dir: Path, data_dir: Path) -> tuple[Coverage, list[dic
     Credit of a cluster or creator = Σ share over uploads: uploads attributed to it.
     """
     with session(threads=1) as connection:
-        connection.read_parquet(str(credits_dir / "attributions" / "part-0.parquet")).create_view("credits")
-        connection.read_parquet(str(part_glob(data_dir, TRAINING_TABLE))).create_view("journeys")
+        parquet_view(connection, "credits", credits_dir / "attributions" / "part-0.parquet")
+        parquet_view(connection, "journeys", part_files(data_dir, TRAINING_TABLE))
         connection.execute(
             "CREATE TEMP TABLE judged AS SELECT c.user_id, c.t_obs, c.author_id, c.cluster_id, c.delta, c.share, "
             "c.label > 0 AS upload, c.label > 0 AND c.share >= $least AS attributed FROM credits c SEMI JOIN "

@@ -13,9 +13,9 @@ from pathlib import Path
 import duckdb
 
 from features.contract import TABLES
-from features.duck import parquet_view, quote
+from features.duck import parquet_view, quote, read_parquet
 from features.duplicates import repeated
-from features.journey_files import TRAINING_TABLE, part_glob, positioned_touches
+from features.journey_files import TRAINING_TABLE, part_files, positioned_touches
 from features.reader import Logs
 from features.schema import Present
 
@@ -88,7 +88,7 @@ FROM clusters CROSS JOIN strata LEFT JOIN treated USING (cluster_id, stratum)
 
 def create_training_views(connection: duckdb.DuckDBPyConnection, *, data_dir: Path, journeys_dir: Path) -> None:
     """Views training_table, journeys, touches, judge_exposures; tables training_facts and cluster_overlap."""
-    table = connection.read_parquet(str(part_glob(data_dir, TRAINING_TABLE)))
+    table = read_parquet(connection, part_files(data_dir, TRAINING_TABLE))
     profile = [column for column in table.columns if column.startswith("profile__")]
     missing = " AND ".join(f"{quote(column)} IS NULL" for column in profile) or "FALSE"
     kept = ", ".join(_scalars(table))
@@ -96,10 +96,10 @@ def create_training_views(connection: duckdb.DuckDBPyConnection, *, data_dir: Pa
         f"{kept}, ({missing}) AS profile_missing, (label = 1) = (label_ts IS NOT NULL) AS label_has_its_upload, "
         "epoch(label_ts - t_obs) / 3600 AS hours_to_upload"
     ).create_view("training_table")
-    parquet_view(connection, "journeys", part_glob(journeys_dir, "journeys"))
+    parquet_view(connection, "journeys", part_files(journeys_dir, "journeys"))
     touches = positioned_touches(connection, journeys_dir)
     touches.project(", ".join(_scalars(touches))).create_view("touches")
-    parquet_view(connection, "judge_exposures", part_glob(journeys_dir, "judge"))
+    parquet_view(connection, "judge_exposures", part_files(journeys_dir, "judge"))
     counts = {name: repeated(connection, view, key) for name, (view, key) in _KEYS.items()}
     connection.execute(_TRAINING_FACTS, counts)
     connection.execute(_CLUSTER_OVERLAP)

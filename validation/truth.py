@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from scipy.stats import spearmanr
 
-from features.duck import session
+from features.duck import parquet_view, session
 from features.storage import attach
 from validation.judge_data import TouchKeys
 from validation.shards import Floats, Ints
@@ -43,12 +43,12 @@ def load_truth(logs_root: Path, keys: TouchKeys) -> Floats | None:
     columns = {"user_id": keys.user_T, "t_obs": keys.t_obs_T, "ts": keys.ts_T, "item_id": keys.item_T}
     with session(threads=1) as connection:
         attach(connection, logs_root)
+        parquet_view(connection, "truth", sorted(folder.glob("*.parquet")))
         connection.register("judge_touches", pa.table({"position": np.arange(len(keys.user_T)), **columns}))
         found = connection.execute(
-            "SELECT j.position, t.delta::DOUBLE AS delta FROM read_parquet($path) t JOIN judge_touches j "
+            "SELECT j.position, t.delta::DOUBLE AS delta FROM truth t JOIN judge_touches j "
             "ON t.user_id = j.user_id AND epoch_us(t.t_obs::TIMESTAMP) = j.t_obs "
-            "AND epoch_us(t.ts::TIMESTAMP) = j.ts AND t.item_id = j.item_id",
-            {"path": str(folder / "*.parquet")},
+            "AND epoch_us(t.ts::TIMESTAMP) = j.ts AND t.item_id = j.item_id"
         ).fetchnumpy()
     truth_T = np.full(len(keys.user_T), np.nan)
     truth_T[found["position"]] = found["delta"]
@@ -58,12 +58,12 @@ def load_truth(logs_root: Path, keys: TouchKeys) -> Floats | None:
 def load_p_do(logs_root: Path, user_J: Ints, t_obs_J: Ints) -> Floats:
     """True P(Y=1 | do T, x) of every journey (t_obs in microseconds), NaN where the world says nothing of it."""
     with session(threads=1) as connection:
+        parquet_view(connection, "truth", sorted((logs_root / "truth" / "journeys").glob("*.parquet")))
         journeys = {"position": np.arange(len(user_J)), "user_id": user_J, "t_obs": t_obs_J}
         connection.register("asked", pa.table(journeys))
         found = connection.execute(
-            "SELECT a.position, t.p_do::DOUBLE AS p_do FROM read_parquet($path) t JOIN asked a "
-            "ON t.user_id = a.user_id AND epoch_us(t.t_obs::TIMESTAMP) = a.t_obs",
-            {"path": str(logs_root / "truth" / "journeys" / "*.parquet")},
+            "SELECT a.position, t.p_do::DOUBLE AS p_do FROM truth t JOIN asked a "
+            "ON t.user_id = a.user_id AND epoch_us(t.t_obs::TIMESTAMP) = a.t_obs"
         ).fetchnumpy()
     p_do_J = np.full(len(user_J), np.nan)
     p_do_J[found["position"]] = found["p_do"]

@@ -21,7 +21,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from features.errors import ConfigError, WorkdirBusy
-from features.files import read_json, refuse_foreign, remove_dir, write_json
+from features.files import read_json, refuse_foreign, remove_dir, remove_leftovers, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -69,10 +69,11 @@ def build(out: Path, identity: dict[str, Any], fill: Callable[[Workspace], Summa
     """
     out = out.resolve()
     refuse_foreign(out, MARKER)
+    unfinished = out.with_name(f".{out.name}.import")
+    remove_leftovers(unfinished)
     if done := _finished(out, identity):
         logger.info("import: %s is there already, from the same files", out)
         return done
-    unfinished = out.with_name(f".{out.name}.import")
     with _alone(unfinished, out):
         workspace = _workspace(unfinished, identity)
         try:

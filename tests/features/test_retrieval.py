@@ -37,8 +37,9 @@ Write = Callable[..., Path]
 def retrieve(logs: Logs, workdir: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     build_journeys(logs, JourneyConfig(), workdir / "journeys")
     retrieve_features(logs, workdir / "journeys", workdir / "store", workdir / "data")
-    training = pd.concat([pq.read_table(part).to_pandas() for part in part_files(workdir / "data", TRAINING_TABLE)])
-    items = pq.read_table(workdir / "data" / "items.parquet").to_pandas()
+    parts = part_files(workdir / "data", TRAINING_TABLE)
+    training = pd.concat([pq.read_table(part, partitioning=None).to_pandas() for part in parts])
+    items = pq.read_table(workdir / "data" / "items.parquet", partitioning=None).to_pandas()
     return training, items, read_json(workdir / "data" / "schema.json")
 
 
@@ -254,6 +255,16 @@ SCHEMA: dict[str, Any] = {
 )
 def test_schema_hash_covers_what_makes_models_comparable(change: dict[str, Any], comparable: bool) -> None:
     assert (schema_hash(SCHEMA) == schema_hash({**SCHEMA, **change})) == comparable
+
+
+@pytest.mark.parametrize("name", ["dt=2024-05-01", "cluster_id=3", "user_id=7", "run[1]"])
+def test_the_name_of_a_folder_is_no_data(name: str, tables: dict[str, pa.Table], write: Write, tmp_path: Path) -> None:
+    """Nor a pattern."""
+    logs = open_logs(write({table: tables[table] for table in ("touchpoints", "uploads")}), now=NOW)
+    (training, items, schema), here = (retrieve(logs, tmp_path / folder) for folder in (name, "plain"))
+    pd.testing.assert_frame_equal(training, here[0])
+    pd.testing.assert_frame_equal(items, here[1])
+    assert schema == here[2]
 
 
 @pytest.mark.slow

@@ -17,13 +17,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from killing import contents, kill_ten_times
+from killing import contents, kill_ten_times, unfinished
 
 from features import journeys as journeys_module
 from features import shards as cutting
 from features.errors import ConfigError
 from features.files import read_json
-from features.journey_files import TABLES, part_file, part_files, positioned_touches
+from features.journey_files import TABLES, part_file, part_files, positioned_touches, read_parts
 from features.journeys import JourneyConfig, build_journeys
 from features.reader import Logs, open_logs
 from features.shards import ShardConfig, cut
@@ -81,7 +81,7 @@ def test_a_build_is_the_same_however_it_is_cut(logs: Logs, tmp_path: Path, touch
     one, many = (read_json(tmp_path / name / "manifest.json") for name in ("whole", "cut"))
     assert len(many.pop("files")) > len(one.pop("files"))
     assert many == one
-    assert not list(tmp_path.glob(".*")), "what was kept for a kill is gone"
+    assert not unfinished(tmp_path), "what was kept for a kill is gone"
 
 
 def test_shards_hold_about_as_many_touches(logs: Logs, tmp_path: Path) -> None:
@@ -105,6 +105,8 @@ def test_a_sample_of_users_says_where_large_shards_end(
     shards = ShardConfig(touches=600)
     exact = cut(logs, shards, tmp_path)
     monkeypatch.setattr(cutting, "SAMPLED", 100)
+    assert cut(logs, shards, tmp_path) == exact, "so few users all count"
+    monkeypatch.setattr(cutting, "SAMPLED_USERS", 0)
     sampled = cut(logs, shards, tmp_path)
     assert len(sampled) > 1
     assert sampled != exact
@@ -134,6 +136,15 @@ def test_positions_count_through_the_parts(logs: Logs, tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, read(tmp_path / "cut")["touches"]["item_id"].to_numpy())
     rows = logs.rows["touchpoints"]
     assert bounds == [(0, rows - 1, rows)]
+
+
+def test_more_than_a_hundred_thousand_parts_stay_in_order(tmp_path: Path) -> None:
+    numbers = [3, 20, 99_999, 100_000, 250_000]
+    for number in reversed(numbers):
+        file = tmp_path / part_file("judge", number)
+        file.parent.mkdir(exist_ok=True)
+        pq.write_table(pa.table({"number": [number]}), file)
+    assert read_parts(tmp_path, "judge", ["number"])["number"].to_pylist() == numbers
 
 
 @pytest.mark.parametrize(("apart", "encoding"), [(1, "DELTA_BINARY_PACKED"), (2**40, "RLE_DICTIONARY")])
@@ -206,9 +217,11 @@ def test_a_build_that_failed_goes_on_with_the_missing_shards(
     assert read(tmp_path / "out") == whole(logs, tmp_path)
 
 
+@pytest.mark.parametrize("removed", [True, False])
 def test_a_build_stopped_while_it_cleans_up_leaves_no_half_of_its_shards_to_the_next(
-    logs: Logs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    removed: bool, logs: Logs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Nor anything else, whether its output was removed since or is up to date."""
     out, shards = tmp_path / "out", ShardConfig(touches=600)
     remove = shutil.rmtree
 
@@ -224,9 +237,12 @@ def test_a_build_stopped_while_it_cleans_up_leaves_no_half_of_its_shards_to_the_
         build_journeys(logs, JourneyConfig(), out, shards=shards)
     expected = contents(out)
     monkeypatch.setattr(shutil, "rmtree", remove)
-    remove(out)
+    assert unfinished(tmp_path)
+    if removed:
+        remove(out)
     build_journeys(logs, JourneyConfig(), out, shards=shards)
     assert contents(out) == expected
+    assert not unfinished(tmp_path)
 
 
 KILLED = """
@@ -251,6 +267,7 @@ def test_builds_killed_at_random_moments_end_with_the_same_bytes(logs: Logs, tmp
     kill_ten_times(KILLED, [logs.root, tmp_path / "out"], tmp_path / "out", expected, within_s=0.5)
     build_journeys(logs, JourneyConfig(), tmp_path / "out", shards=shards)
     assert contents(tmp_path / "out") == expected
+    assert not unfinished(tmp_path)
 
 
 def end_this_process(task: int) -> None:

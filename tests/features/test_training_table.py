@@ -9,7 +9,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from killing import contents, kill_ten_times
+from killing import contents, kill_ten_times, unfinished
 
 from features import training_table as table_module
 from features.asof_join import ViewJoin
@@ -46,7 +46,7 @@ def expected(logs: Logs, journeys: Path, tmp_path_factory: pytest.TempPathFactor
     """The files of a retrieval that nothing disturbed."""
     folder = tmp_path_factory.mktemp("undisturbed")
     retrieve_features(logs, journeys, folder / "store", folder / "data")
-    assert not list(folder.glob(".*")), "what was kept for a kill is gone"
+    assert not unfinished(folder), "what was kept for a kill is gone"
     return contents(folder / "data")
 
 
@@ -127,6 +127,7 @@ def test_retrievals_killed_at_random_moments_end_with_the_same_bytes(
     kill_ten_times(KILLED, [logs.root, journeys, tmp_path], out, expected, within_s=1.5, beside=[store])
     retrieve_features(logs, journeys, tmp_path / "store", tmp_path / "data")
     assert contents(tmp_path / "data") == expected
+    assert not unfinished(tmp_path)
 
 
 @pytest.mark.parametrize(

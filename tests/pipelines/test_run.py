@@ -51,6 +51,23 @@ def test_what_fails_after_the_verdict_leaves_it_standing() -> None:
     assert ended.exit_code == 1
 
 
+def test_other_workers_go_on_with_a_run_and_other_settings_do_not(
+    logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise AlmMtaError("a worker died")
+
+    monkeypatch.setattr(runner, "run_local", broken)
+
+    def runs(*settings: str) -> int:
+        assert main(["run", "--logs", str(logs), "--workdir", str(tmp_path / "work"), *settings]) == 1
+        return len(list((tmp_path / "work" / "runs").iterdir()))
+
+    assert runs("--shards.jobs", "2") == 1
+    assert runs("--shards.jobs", "1", "--shards.touches", "1000") == 1
+    assert runs("--journeys.max_touches", "8") == 2
+
+
 def test_a_config_that_means_nothing_to_these_logs_is_a_usage_error_with_a_result(logs: Path, tmp_path: Path) -> None:
     arguments = ["--logs", str(logs), "--workdir", str(tmp_path / "work"), "--contract.mapping", "{touches: {}}"]
     assert main(["run", *arguments]) == 2

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from features.errors import ConfigError, ValidationFailed
-from features.journey_files import TRAINING_TABLE, part_file, part_glob
+from features.journey_files import TRAINING_TABLE, part_file, part_files
 from features.journeys import JourneyConfig, build_journeys
 from features.reader import open_logs
 from validation.data_docs import offline_page
@@ -83,7 +83,7 @@ def stages(logs_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rewrite_training_table(source: Path, target: Path, select: str, where: str = "TRUE") -> None:
     table = source / "data" / part_file(TRAINING_TABLE, 0)
-    origin = table if table.is_file() else part_glob(source / "journeys", "journeys")
+    (origin,) = [table] if table.is_file() else part_files(source / "journeys", "journeys")
     query = f"SELECT {select} FROM read_parquet('{origin}') WHERE {where} ORDER BY journey_id"
     with duckdb.connect() as connection:
         connection.sql(query).write_parquet(str(target / "data" / "new.parquet"))
