@@ -25,7 +25,7 @@ from feast.saved_dataset import SavedDatasetStorage
 from feast.types import from_feast_to_pyarrow_type
 
 from features.asof_join import EVENT_TIMESTAMP, RangeScan, ViewJoin, asof_query, epoch_us, range_query
-from features.duck import fetch_one, quote, read_parquet
+from features.duck import fetch_one, quote
 from features.errors import ConfigError
 from features.files import atomic_file
 
@@ -199,7 +199,7 @@ class RangeJob(DuckDBJob):
 
 def _source(connection: duckdb.DuckDBPyConnection, files: str) -> duckdb.DuckDBPyRelation:
     """The rows of a Parquet file with the columns that it holds; of a pattern with those of folders key=value, too."""
-    return connection.read_parquet(files) if "*" in files else read_parquet(connection, Path(files))
+    return connection.read_parquet(files) if "*" in files else connection.read_parquet(files, hive_partitioning=False)
 
 
 def _key_ranges(connection: duckdb.DuckDBPyConnection, views: Sequence[ViewJoin]) -> dict[str, tuple[Any, Any]]:

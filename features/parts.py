@@ -20,7 +20,7 @@ from features.files import (
     sha256_file,
     sha256_json,
     write_json,
-)  # fmt: skip
+)
 
 MANIFEST = "manifest.json"
 
