@@ -35,7 +35,7 @@ from pathlib import Path
 import duckdb
 
 from features.contract import EARLIEST_SENSIBLE
-from features.duck import MEMORY_LIMIT, fetch_one, quote, session
+from features.duck import MEMORY_LIMIT, fetch_one, parquet_view, quote, session
 from features.errors import ConfigError
 from features.importers.folder import PART, Summary, Workspace, build, identity_of
 from features.importers.kuairand_tables import (
@@ -161,7 +161,7 @@ def _write_items(connection: duckdb.DuckDBPyConnection, workspace: Workspace, fi
     if not path.exists():
         with reading(connection, file, video_rules(file)):
             write_once(connection, videos_query(connection, file), path)
-    connection.read_parquet(str(path)).create_view("items", replace=True)
+    parquet_view(connection, "items", path)
 
 
 def _stage_log(connection: duckdb.DuckDBPyConnection, workspace: Workspace, file: TextFile) -> None:

@@ -114,6 +114,7 @@ def raw_view(connection: duckdb.DuckDBPyConnection, name: str, file: TextFile) -
         escapechar='"',
         compression="gzip" if file.packed else "none",
         auto_detect=False,
+        hive_partitioning=False,
     ).create_view(name, replace=True)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import duckdb
 
-from features.duck import fetch_one, write_parquet
+from features.duck import fetch_one, parquet_view, write_parquet
 from features.files import atomic_dir, atomic_file
 from features.importers.folder import PART, Workspace
 
@@ -44,8 +44,7 @@ def stage(connection: duckdb.DuckDBPyConnection, workspace: Workspace, name: str
 
 def staged(connection: duckdb.DuckDBPyConnection, workspace: Workspace, name: str, pattern: str) -> None:
     """Make `name` a view of the stage's files that match `pattern`, SOURCE/dt=DAY of it."""
-    files = sorted(str(file) for file in workspace.stage.glob(f"{pattern}/*.parquet"))
-    connection.read_parquet(files, hive_partitioning=False).create_view(name, replace=True)
+    parquet_view(connection, name, sorted(workspace.stage.glob(f"{pattern}/*.parquet")))
 
 
 def write_days(connection: duckdb.DuckDBPyConnection, workspace: Workspace, query: str) -> None:

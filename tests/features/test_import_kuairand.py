@@ -174,6 +174,16 @@ def test_videos_and_users_are_tables_of_their_own(source: Path, tmp_path: Path) 
     assert not [name for name in users if str(name).endswith("_range")]
 
 
+def test_the_names_of_folders_are_no_data(source: Path, tmp_path: Path) -> None:
+    """Neither above the published files nor above the logs."""
+    import_kuairand(source, tmp_path / "plain")
+    named = shutil.copytree(source, tmp_path / "user_id=5" / "video_id=7")
+    import_kuairand(named, tmp_path / "user_id=5" / "item_id=7" / "logs")
+    for table in ("touchpoints", "uploads", "items", "users"):
+        here, there = read(tmp_path / "plain", table), read(tmp_path / "user_id=5" / "item_id=7" / "logs", table)
+        pd.testing.assert_frame_equal(here, there)
+
+
 def test_gz_and_plain_files_are_one(source: Path, tmp_path: Path) -> None:
     import_kuairand(source, tmp_path / "logs")
     for name in (STANDARD, VIDEOS):
