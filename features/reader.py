@@ -20,7 +20,7 @@ import duckdb
 
 from features import checks
 from features.contract import RESPONSES, TABLES, Table
-from features.duck import fetch_one, quote, session
+from features.duck import fetch_one, quote, read_parquet, session
 from features.errors import BadLogsError, ConfigError
 from features.files import sha256_json
 from features.schema import Present, agree, unreadable
@@ -199,7 +199,7 @@ def _register(
     connection: duckdb.DuckDBPyConnection, table: str, files: tuple[Path, ...], columns: tuple[Present, ...]
 ) -> None:
     """Views `raw_<table>` (contract's names, the files' types) and `<table>` (contract's types too)."""
-    relation = connection.read_parquet([str(file) for file in files], union_by_name=True, hive_partitioning=False)
+    relation = read_parquet(connection, files, union_by_name=True)
     renamed = ", ".join(f"{quote(p.source)} AS {quote(p.name)}" for p in columns)
     relation.project(renamed).create_view(f"raw_{table}", replace=True)
     typed = ", ".join(f"{_cast(p)} AS {quote(p.name)}" for p in columns)

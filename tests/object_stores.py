@@ -38,9 +38,6 @@ def gs_server() -> Iterator[dict[str, str]]:
     server.start()
     try:
         host, port = server._api._httpd.server_address
-        yield {
-            "STORAGE_EMULATOR_HOST": f"http://{host}:{port}",
-            "NO_GCE_CHECK": "true",
-        }
+        yield {"STORAGE_EMULATOR_HOST": f"http://{host}:{port}", "NO_GCE_CHECK": "true"}
     finally:
         server.stop()

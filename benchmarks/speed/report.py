@@ -56,7 +56,7 @@ def _stages(stages: Mapping[str, Any], turns: int) -> list[str]:
         "## Stages", "",
         f"The cheapest of {turns} turns (at most {LONG_TURNS} of stages over {LONG_S:g} CPU s), each a process of its "
         "own; the sizes take turns, after the first of them (not in long stages) each following one that does not "
-        f"count. The exponent k of cpu(n) = s + c nᵏ is that of the two largest sizes, s being the least cost at "
+        "count. The exponent k of cpu(n) = s + c nᵏ is that of the two largest sizes, s being the least cost at "
         f"{stages['floor']:,} touchpoints or more; at most {MOST_EXPONENT} is asked for.", "",
         "| stage | touchpoints | rows | CPU s | wall s | peak MiB | read MB | written MB | start-up CPU s | k |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
